@@ -1,0 +1,37 @@
+"""The console command ``nnUNetv2_tpmamba``: one verb, one file.
+
+A verb's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``, which returns the exit status (0, or 1 for
+a failed run; argparse itself exits with 2 for wrong use). ``ValueError``, ``OSError`` and ``RuntimeError`` are what our own
+code raises for the user to read: they become one sentence on stderr and exit status 1.
+"""
+
+import argparse
+import importlib
+import sys
+
+VERBS = ("path", "doctor", "weights", "preprocess", "demo")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nnUNetv2_tpmamba", description="Tri-Plane Mamba for nnU-Net v2.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in VERBS:
+        module = importlib.import_module(f"{__name__}.{name}")
+        verb = verbs.add_parser(
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"nnUNetv2_tpmamba {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"nnUNetv2_tpmamba {args.verb}: interrupted", file=sys.stderr)
+        return 1

@@ -1,0 +1,49 @@
+"""Every number of the method, once, with its source.
+
+"paper" is Wang et al., "Tri-Plane Mamba", MICCAI 2024; "code" is the authors' released SAM_Mamba; "SAM" is Kirillov et al.,
+ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own default.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TPMambaConfig:
+    """What defines a TP-Mamba network, its data and its training; a trainer variant is this with some fields replaced."""
+
+    # SAM image encoder
+    embed_dim: int = 768  # SAM ViT-B
+    depth: int = 12  # SAM ViT-B
+    num_heads: int = 12  # SAM ViT-B
+    window_size: int = 14  # tokens, SAM ViT-B; 0 = every block attends globally
+    global_attn_indexes: tuple[int, ...] = (2, 5, 8, 11)  # SAM ViT-B
+    encoder_image_size: int = 1024  # pixels the position embeddings were trained for, SAM
+    encoder_patch_size: int = 16  # pixels of the enlarged slice, SAM and paper 2.3 ("ViT-B-16")
+    in_plane_upsample: int = 2  # code: slices are enlarged before patch embedding; 1 = as the paper's text
+    pretrained: bool = True  # SAM's weights, frozen; False = random weights, trained
+
+    # adapters
+    lora_rank: int = 64  # code (16 * 4), on q and v of every block; 0 = no LoRA
+    adapter_dim: int = 96  # r, paper table 4
+    dilations: tuple[int, ...] = (1, 2, 4, 8)  # paper 2.2
+    d_state: int = 16  # Mamba and code
+    d_conv: int = 4  # Mamba and code
+    expand: int = 2  # Mamba and code
+
+    # decoder
+    decoder_dim: int = 64  # code
+
+    # data
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, paper 2.3
+    patch_size: tuple[int, int, int] = (96, 96, 96)  # voxels, paper 2.3
+    hu_window: tuple[float, float] = (-200.0, 250.0)  # HU, scaled to [0, 1], paper 2.3
+    batch_size: int = 1  # per GPU, paper 2.3
+
+    # training
+    initial_lr: float = 2e-4  # AdamW, falls to 0, paper 2.3
+    weight_decay: float = 1e-2  # AdamW's default; the paper names no value
+    num_epochs: int = 1000  # paper 2.3, nnU-Net
+    num_iterations_per_epoch: int = 250  # nnU-Net
+    num_val_iterations_per_epoch: int = 50  # nnU-Net
+    mirroring: bool = True  # training augmentation and test-time augmentation, nnU-Net
+    ct_noise_variance: tuple[float, float] = (0.0, 0.1 / 16)  # nnU-Net's (0, 0.1) of z-scores, in units of the HU window

@@ -1,0 +1,1 @@
+"""Functions the network needs that PyTorch does not have."""

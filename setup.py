@@ -1,0 +1,35 @@
+"""Install nnunetv2_tpmamba; see README.md."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nnunetv2_tpmamba" / "__init__.py").read_text(), re.M).group(1)
+
+if __name__ == "__main__":  # nnU-Net imports every module of a folder given as nnUNet_extTrainer
+    setup(
+        name="nnunetv2_tpmamba",
+        version=VERSION,
+        description="Tri-Plane Mamba adapters for SAM as an nnU-Net v2 trainer: 3D CT segmentation from few annotated cases",
+        long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        license_files=["LICENSE"],
+        packages=find_packages(include=["nnunetv2_tpmamba", "nnunetv2_tpmamba.*"]),
+        package_data={"nnunetv2_tpmamba": ["py.typed", "ops/README.md"]},
+        python_requires=">=3.10",
+        install_requires=[
+            "torch>=2.4",  # the network; 2.4 is the first with torch.library.custom_op and torch.amp.custom_fwd
+            "nnunetv2>=2.8.1",  # the host; 2.8 is the first that reads nnUNet_extTrainer
+            "timm",  # SAM's ViT-B; nnU-Net's dynamic-network-architectures chooses the version
+            "SimpleITK",  # reading and writing the demo's CTs
+            "batchgenerators",  # the augmentation transforms nnU-Net is built on
+        ],
+        extras_require={
+            "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
+            "test": ["pytest", "pytest-timeout", "segment-anything", "ruff", "mypy"],
+        },
+        entry_points={"console_scripts": ["nnUNetv2_tpmamba=nnunetv2_tpmamba.cli:main"]},
+    )
