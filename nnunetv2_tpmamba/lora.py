@@ -1,0 +1,50 @@
+"""Low-rank adaptation of the fused query-key-value projection."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LoRAQKV(nn.Linear):
+    """A frozen fused qkv projection whose q and v learn a low-rank correction.
+
+    ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain projection.
+    It is a ``nn.Linear`` with the projection's own parameter names plus four, so a SAM state dict loads without renaming.
+
+    Source: Hu et al., "LoRA", 2022, with alpha = rank; paper section 2.1. The authors' code puts a GELU between A and B;
+    the paper cites plain LoRA, and plain LoRA merges exactly.
+
+    Args:
+        embed_dim: channels in; the output has three times as many.
+        rank: of each correction.
+
+    Shape:
+        input ``(..., embed_dim)``; output ``(..., 3 * embed_dim)``.
+    """
+
+    def __init__(self, embed_dim: int, rank: int) -> None:
+        super().__init__(embed_dim, 3 * embed_dim)
+        self.lora_a_q = nn.Parameter(torch.empty(rank, embed_dim))
+        self.lora_b_q = nn.Parameter(torch.zeros(embed_dim, rank))
+        self.lora_a_v = nn.Parameter(torch.empty(rank, embed_dim))
+        self.lora_b_v = nn.Parameter(torch.zeros(embed_dim, rank))
+        for a in (self.lora_a_q, self.lora_a_v):
+            nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = super().forward(x).chunk(3, dim=-1)
+        q = q + F.linear(F.linear(x, self.lora_a_q), self.lora_b_q)
+        v = v + F.linear(F.linear(x, self.lora_a_v), self.lora_b_v)
+        return torch.cat([q, k, v], dim=-1)
+
+    def merged(self) -> nn.Linear:
+        """The same map as one plain projection, for inference; shares no memory with this module."""
+        plain = nn.Linear(self.in_features, self.out_features, device=self.weight.device, dtype=self.weight.dtype)
+        with torch.no_grad():
+            no_change = torch.zeros_like(self.lora_b_q @ self.lora_a_q)
+            correction = torch.cat([self.lora_b_q @ self.lora_a_q, no_change, self.lora_b_v @ self.lora_a_v])
+            plain.weight.copy_(self.weight + correction)
+            plain.bias.copy_(self.bias)
+        return plain

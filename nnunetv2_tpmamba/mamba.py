@@ -1,0 +1,62 @@
+"""The Mamba block, with the parameter names, shapes and initialisation of mamba_ssm's ``Mamba``."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from .ops import selective_scan
+
+
+class MambaBlock(nn.Module):
+    """Mix a sequence causally: gate, short depthwise convolution, selective scan.
+
+    Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm, whose state dict
+    loads here and the other way round. From the scan on everything is float32, whatever autocast says: scan outputs
+    overflow fp16, so whoever reads the result should normalise it before leaving float32.
+
+    Args:
+        d_model: channels of the sequence.
+        d_state: states per channel (N).
+        d_conv: taps of the depthwise convolution.
+        expand: the inner width E is ``expand * d_model``.
+
+    Shape:
+        input ``(batch, L, d_model)``; output the same, float32 (float64 for float64 parameters).
+    """
+
+    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 4, expand: int = 2) -> None:
+        super().__init__()
+        d_inner = expand * d_model
+        self.d_state = d_state
+        self.dt_rank = math.ceil(d_model / 16)
+        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
+        self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1)
+        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, d_inner)
+        self.A_log = nn.Parameter(torch.log(repeat(torch.arange(1.0, d_state + 1), "N -> E N", E=d_inner)).contiguous())
+        self.D = nn.Parameter(torch.ones(d_inner))
+        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+        self._initialise_step_size()
+
+    def _initialise_step_size(self, smallest: float = 1e-3, largest: float = 1e-1) -> None:
+        """Draw step sizes log-uniformly from ``[smallest, largest]``, as mamba_ssm does."""
+        nn.init.uniform_(self.dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
+        step = torch.exp(torch.empty_like(self.dt_proj.bias).uniform_(math.log(smallest), math.log(largest)))
+        with torch.no_grad():
+            self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        L = sequence.shape[1]
+        u, gate = self.in_proj(sequence).chunk(2, dim=-1)
+        u = self.conv1d(rearrange(u, "b L E -> b E L"))[..., :L]  # the padding's tail would look ahead
+        u = F.silu(rearrange(u, "b E L -> b L E"))
+        dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dt = self.dt_proj(dt)
+
+        with torch.autocast(sequence.device.type, enabled=False):
+            u, dt, B, C, gate = (x.to(self.A_log.dtype) for x in (u, dt, B, C, gate))
+            y = selective_scan(u, F.softplus(dt), -torch.exp(self.A_log), B, C, self.D)
+            return self.out_proj(y * F.silu(gate))

@@ -1,0 +1,119 @@
+"""TPMamba: figure 2 of the paper."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import TPMambaConfig
+from .decoder import NUM_FEATURES, Decoder
+from .lora import LoRAQKV
+from .sam_encoder import SamEncoder
+from .triplane import TriPlaneMamba
+
+
+class TPMamba(nn.Module):
+    """Segment a volume: SAM reads its slices, LoRA and tri-plane Mamba adapters teach it the third dimension.
+
+    With ``config.pretrained`` SAM's own weights are frozen, and LoRA, adapters, decoder (and the channel projection, if
+    any) train. They are random until :meth:`load_sam` is called or a checkpoint is loaded; building reads no file.
+
+    Source: Wang et al., MICCAI 2024, section 2 and figure 2.
+
+    Args:
+        input_channels: of the volume. 1 is repeated to SAM's 3, 3 are used as they are, any other number is projected by a
+            trainable 1 x 1 x 1 convolution that starts as the mean.
+        num_classes: maps to predict, background included.
+        config: every size.
+
+    Shape:
+        input ``(B, input_channels, D, H, W)``, H and W multiples of ``token_size``, D any; output
+        ``(B, num_classes, D, H, W)``. D is the axis of the slices.
+
+    Raises:
+        ValueError: a volume of another shape; fewer than four blocks.
+    """
+
+    def __init__(self, input_channels: int, num_classes: int, config: TPMambaConfig = TPMambaConfig()) -> None:  # noqa: B008
+        super().__init__()
+        if config.depth < NUM_FEATURES:
+            raise ValueError(f"depth {config.depth}: the decoder reads the last {NUM_FEATURES} blocks, so at least as many are needed")
+        self.input_channels = input_channels
+        self.in_plane_upsample = config.in_plane_upsample
+        self.token_size = config.encoder_patch_size // config.in_plane_upsample  # voxels
+
+        self.encoder = SamEncoder(
+            config.embed_dim,
+            config.depth,
+            config.num_heads,
+            config.window_size,
+            config.global_attn_indexes,
+            config.encoder_image_size,
+            config.encoder_patch_size,
+        ).requires_grad_(not config.pretrained)
+        if config.lora_rank:
+            for block in self.encoder.blocks:
+                block.attn.qkv = LoRAQKV(config.embed_dim, config.lora_rank)
+                for frozen in (block.attn.qkv.weight, block.attn.qkv.bias):
+                    frozen.requires_grad_(not config.pretrained)
+        self.adapters = nn.ModuleList(
+            TriPlaneMamba(
+                config.embed_dim, config.adapter_dim, config.dilations, config.d_state, config.d_conv, config.expand
+            )
+            for _ in range(config.depth)
+        )
+        self.decoder = Decoder(config.embed_dim, num_classes, config.decoder_dim, self.token_size)
+        self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        features = self.features(volume)[-NUM_FEATURES:]
+        return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])
+
+    def features(self, volume: Tensor) -> list[Tensor]:
+        """Tokens ``(B, D, h, w, embed_dim)`` after every block and its adapter."""
+        self._check(volume)
+        B = volume.shape[0]
+        tokens = self.encoder.embed(self._slices(volume))
+        features = []
+        for block, adapter in zip(self.encoder.blocks, self.adapters, strict=True):
+            stack = adapter(rearrange(block(tokens), "(B D) h w C -> B D h w C", B=B))
+            features.append(stack)
+            tokens = rearrange(stack, "B D h w C -> (B D) h w C")
+        return features
+
+    def load_sam(self, state_dict: dict[str, Tensor]) -> None:
+        """Put SAM's weights (timm's keys, see :func:`.sam_weights.read_sam_checkpoint`) into the encoder, LoRA untouched.
+
+        Raises:
+            RuntimeError: keys or shapes that are not this encoder's.
+        """
+        lora = {name: x for name, x in self.encoder.state_dict().items() if ".lora_" in name}
+        self.encoder.load_state_dict({**state_dict, **lora})
+
+    def _slices(self, volume: Tensor) -> Tensor:
+        rgb = volume.expand(-1, 3, -1, -1, -1) if self.to_rgb is None else self.to_rgb(volume)
+        slices = rearrange(rgb, "B C D H W -> (B D) C H W")
+        if self.in_plane_upsample == 1:
+            return slices
+        return F.interpolate(slices, scale_factor=self.in_plane_upsample, mode="bilinear")
+
+    def _check(self, volume: Tensor) -> None:
+        if volume.ndim != 5 or volume.shape[1] != self.input_channels:
+            raise ValueError(
+                f"input of shape {tuple(volume.shape)}: (B, {self.input_channels}, D, H, W) is needed, "
+                f"this network was built for {self.input_channels} channel(s)"
+            )
+        patch_size = tuple(volume.shape[2:])
+        D, *in_plane = patch_size
+        t = self.token_size
+        if D < 1 or any(size < t or size % t for size in in_plane):
+            good = (max(D, 1), *(max(round(size / t), 1) * t for size in in_plane))
+            raise ValueError(
+                f"patch size {patch_size}: H and W must be multiples of {t}; set patch_size to e.g. {good}"
+            )
+
+
+def _mean_projection(input_channels: int) -> nn.Conv3d:
+    projection = nn.Conv3d(input_channels, 3, 1)
+    nn.init.constant_(projection.weight, 1 / input_channels)
+    nn.init.zeros_(projection.bias)
+    return projection

@@ -1,0 +1,90 @@
+"""The one public selective scan: a PyTorch operator with its own backward, whatever runs behind it.
+
+A registered operator is opaque to ``torch.compile``, so that nnU-Net's compiled training sees no graph break.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .implementations import implementation_for
+
+
+def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Scan a sequence with an input-dependent linear state-space model.
+
+    ``x_t = exp(delta_t A) x_{t-1} + delta_t B_t u_t`` and ``y_t = C_t x_t + D u_t``, with ``x_0 = 0``. Computed in float32
+    (float64 if ``u`` is float64) whatever autocast says; the result has the dtype of ``u``. Gradients of all six arguments.
+    Second derivatives are not supported.
+
+    Source: Gu and Dao, "Mamba", 2023; ``selective_scan_fn`` of mamba_ssm, whose axes are ``(batch, E, L)`` instead.
+
+    Args:
+        u: input.
+        delta: step size, positive (after softplus).
+        A: decay rates, negative.
+        B: how the input enters the state.
+        C: how the state is read.
+        D: skip connection.
+
+    Shape:
+        ``u``, ``delta`` and the result ``(batch, L, E)``; ``A`` ``(E, N)``; ``B``, ``C`` ``(batch, L, N)``; ``D`` ``(E,)``.
+
+    Raises:
+        ValueError: a shape or device that does not fit the others; the message names the argument.
+    """
+    _check(u, delta, A, B, C, D)
+    dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
+    return _scan(*(x.to(dtype) for x in (u, delta, A, B, C, D))).to(u.dtype)
+
+
+def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> None:
+    if u.ndim != 3:
+        raise ValueError(f"u has shape {tuple(u.shape)}; (batch, L, E) is needed")
+    if A.ndim != 2:
+        raise ValueError(f"A has shape {tuple(A.shape)}; (E, N) is needed")
+    batch, L, E = u.shape
+    N = A.shape[1]
+    needed = {"delta": (delta, (batch, L, E)), "A": (A, (E, N)), "B": (B, (batch, L, N)), "C": (C, (batch, L, N)), "D": (D, (E,))}
+    for name, (x, shape) in needed.items():
+        if x.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed beside u {tuple(u.shape)} and A {tuple(A.shape)}")
+        if x.device != u.device:
+            raise ValueError(f"{name} is on {x.device}; it is needed on {u.device}, where u is")
+
+
+@torch.library.custom_op("tpmamba::selective_scan", mutates_args=())
+def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    # the kernels' own matrix products would follow autocast to fp16
+    with torch.autocast(u.device.type, enabled=False):
+        return implementation_for(u.device.type).forward(u, delta, A, B, C, D)
+
+
+@torch.library.custom_op("tpmamba::selective_scan_backward", mutates_args=())
+def _scan_backward(
+    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    with torch.autocast(u.device.type, enabled=False):
+        return implementation_for(u.device.type).backward(grad_y, u, delta, A, B, C, D)
+
+
+@_scan.register_fake
+def _(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    return u.new_empty(u.shape)
+
+
+@_scan_backward.register_fake
+def _(grad_y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in inputs)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:
+    return _scan_backward(grad_y, *ctx.saved_tensors)
+
+
+_scan.register_autograd(_gradients, setup_context=_keep_inputs)
