@@ -1,8 +1,8 @@
 """Make sure the data at TP-Mamba's spacing exist: once, whole, and safely.
 
 ``ensure_preprocessed(plans, configuration, dataset_json, *, raw_folder, preprocessed_folder, num_processes, log,
-show_progress=True) -> Path`` is all a caller needs. It may be called by several folds, GPUs and machines at once, may be
-killed at any moment, and returns in no time when there is nothing to do. It writes, inside nnU-Net's folder for the dataset::
+show_progress=True) -> Path`` is all a caller needs. It may be called by several folds, GPUs and machines at once, may
+be killed at any moment, and returns at once when there is nothing to do. It writes, in nnU-Net's folder of the dataset::
 
     <data_identifier>/<case>.b2nd, <case>_seg.b2nd, <case>.pkl    as nnU-Net's own preprocessor writes them
     <data_identifier>/.tpmamba/manifest.json                      what was made, from what, with which settings
@@ -130,8 +130,8 @@ def ensure_preprocessed(
 ) -> Path:
     """Return the folder of the preprocessed training cases, after making those that are missing or outdated.
 
-    A case is made again when the size or the content of one of its raw files changed, when the settings changed, or when
-    one of its files is not there in its full size. A raw file of the same size and date is taken to be the same.
+    A case is made again when the size or the content of one of its raw files changed, when the settings changed, or
+    when one of its files is not there in its full size. A raw file of the same size and date is taken to be the same.
 
     Args:
         plans: derived plans, see ``plans.derive_plans``.
@@ -158,9 +158,9 @@ def ensure_preprocessed(
         survey = _survey(folder, settings, None, dataset_json)
         if not survey.is_complete:
             raise FileNotFoundError(
-                f"the preprocessed data in {folder} {_what_is_wrong(survey)}, and {problem}, so they cannot be made here; "
-                f"either make the raw data available, or {_how_to_make(plans, configuration)} where they are, and copy "
-                f"{folder} (with its hidden sub-folder {BOOKKEEPING}) and {_labels_folder(folder)} here"
+                f"the preprocessed data in {folder} {_what_is_wrong(survey)}, and {problem}, so they cannot be made "
+                f"here; either make the raw data available, or {_how_to_make(plans, configuration)} where they are, and "
+                f"copy {folder} (with its hidden sub-folder {BOOKKEEPING}) and {_labels_folder(folder)} here"
             )
         return folder
 
@@ -171,24 +171,30 @@ def ensure_preprocessed(
             f"write a split of your own to {preprocessed_folder / 'splits_final.json'}"
         )
     survey = _survey(folder, settings, cases, dataset_json)
-    if survey.is_complete and (survey.is_recorded or not os.access(folder / BOOKKEEPING, os.W_OK)):
+    if survey.is_complete and survey.is_recorded:
         return folder
 
     try:
         lock = _acquire_lock(folder, log)
     except OSError as error:
+        if survey.is_complete:  # there are only new dates to write down
+            return folder
         raise OSError(
             f"the preprocessed data in {folder} {_what_is_wrong(survey)}, and the folder cannot be written ({error}); "
             f"make it writable or {_how_to_make(plans, configuration)} where it is"
         ) from error
     try:
         survey = _survey(folder, settings, cases, dataset_json)  # another process may have worked while we waited
-        _start_manifest(folder, settings, cases, survey, log)
+        _remove_leftovers(folder, survey, log)
+        # before the first case is made: from here on, what is in the folder and not recorded is known to be unfinished
+        manifest = Manifest(settings, {case: survey.current.get(case) for case in cases})
+        manifest.write(folder)
         for case in survey.unlabelled:
-            _copy_label(cases[case].label, _labels_folder(folder) / f"{case}{dataset_json['file_ending']}")
+            _copy_label(cases[case].label, _label_copy(folder, case, dataset_json))
         if survey.outdated:
+            log(f"preprocessing {len(survey.outdated)} of {len(cases)} cases into {folder} ({_by_reason(survey)})")
             outdated = {case: cases[case] for case in survey.outdated}
-            _make(folder, outdated, plans, configuration, dataset_json, num_processes, show_progress)
+            _make(folder, manifest, outdated, plans, configuration, dataset_json, num_processes, show_progress)
             log(f"the preprocessed data are complete: {len(cases)} cases in {folder}")
     finally:
         lock.release()
@@ -271,13 +277,18 @@ def _labels_folder(folder: Path) -> Path:
     return folder.parent / "gt_segmentations"
 
 
+def _label_copy(folder: Path, case: str, dataset_json: dict[str, Any]) -> Path:
+    return _labels_folder(folder) / f"{case}{dataset_json['file_ending']}"
+
+
 def _survey(
     folder: Path, settings: dict[str, Any], cases: dict[str, Case] | None, dataset_json: dict[str, Any]
 ) -> Survey:
     """Compare the data folder with the settings and with the raw cases; with itself alone if ``cases`` is None."""
+    has_data = any(folder.glob("*.b2nd"))  # before reading the manifest, which is written before the data
     manifest = Manifest.read(folder)
     if manifest is None:
-        if any(folder.glob("*.b2nd")):
+        if has_data:
             raise ValueError(
                 f"{folder} holds data, but no {BOOKKEEPING}/manifest.json that says how they were made; copy that hidden "
                 "sub-folder too, or delete the folder, it will be made again"
@@ -301,8 +312,7 @@ def _survey(
                 continue
             survey.is_recorded &= sources == record.sources
             survey.current[case] = CaseRecord(sources, record.sizes)
-            label = _labels_folder(folder) / f"{case}{dataset_json['file_ending']}"
-            if _size(label) != sources[-1].size:
+            if _size(_label_copy(folder, case, dataset_json)) != sources[-1].size:
                 survey.unlabelled.append(case)
     return survey
 
@@ -362,9 +372,8 @@ def _enumerate(names: Iterable[str], most: int = 10) -> str:
 
 def _what_is_wrong(survey: Survey) -> str:
     if survey.outdated:
-        return (
-            f"lack {len(survey.outdated)} of {len(survey.outdated) + len(survey.current)} cases ({_by_reason(survey)})"
-        )
+        cases = len(survey.outdated) + len(survey.current)
+        return f"lack {len(survey.outdated)} of {cases} cases ({_by_reason(survey)})"
     if survey.unlabelled:
         return f"lack labels for validation ({_enumerate(survey.unlabelled)})"
     if survey.removed:
@@ -392,22 +401,19 @@ def _acquire_lock(folder: Path, log: Log) -> FileLock:
     return lock
 
 
-def _start_manifest(folder: Path, settings: dict[str, Any], cases: dict[str, Case], survey: Survey, log: Log) -> None:
-    """Clear away what is no longer wanted and write down what is left, before the first case is made."""
+def _remove_leftovers(folder: Path, survey: Survey, log: Log) -> None:
     for leftover in (folder / BOOKKEEPING).glob("staging-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if survey.removed:
         log(f"removing from {folder}, because the raw data no longer have them: {_enumerate(survey.removed)}")
-        for case in survey.removed:
-            for ending in CASE_ENDINGS:
-                (folder / f"{case}{ending}").unlink(missing_ok=True)
-    if survey.outdated:
-        log(f"preprocessing {len(survey.outdated)} of {len(cases)} cases into {folder} ({_by_reason(survey)})")
-    Manifest(settings, {case: survey.current.get(case) for case in cases}).write(folder)
+    for case in survey.removed:
+        for ending in CASE_ENDINGS:
+            (folder / f"{case}{ending}").unlink(missing_ok=True)
 
 
 def _make(
     folder: Path,
+    manifest: Manifest,
     cases: dict[str, Case],
     plans: dict[str, Any],
     configuration: str,
@@ -416,8 +422,6 @@ def _make(
     show_progress: bool,
 ) -> None:
     """Preprocess the cases in parallel; each appears in the folder when it is whole and is then recorded."""
-    manifest = Manifest.read(folder)
-    assert manifest is not None
     failures = {}
     with tempfile.TemporaryDirectory(
         prefix="staging-", dir=folder / BOOKKEEPING, ignore_cleanup_errors=True
@@ -448,7 +452,7 @@ def _make(
                 sizes = [path.stat().st_size for path in finished]
                 for path in finished:
                     os.replace(path, folder / path.name)
-                _copy_label(cases[case].label, _labels_folder(folder) / f"{case}{dataset_json['file_ending']}")
+                _copy_label(cases[case].label, _label_copy(folder, case, dataset_json))
                 manifest.cases[case] = CaseRecord(sources, sizes)
                 manifest.write(folder)
         finally:
@@ -466,6 +470,7 @@ def _copy_label(label: str, copy: Path) -> None:
         return
     copy.parent.mkdir(exist_ok=True)
     unfinished = copy.with_name(f".{copy.name}.partial")
+    unfinished.unlink(missing_ok=True)  # it may be read-only, as some raw data are
     shutil.copy2(label, unfinished)
     os.replace(unfinished, copy)
 
@@ -498,13 +503,10 @@ def _preprocess_case(
         data, *_ = nnUNetDatasetBlosc2(staging, [case]).load_case(case)
         channels = len(configuration_manager.normalization_schemes)
         if len(data) != channels:
-            raise ValueError(
-                f"the images have {len(data)} channels, dataset.json names {channels}; add the missing files"
-            )
+            raise ValueError(f"{len(data)} image channels, but dataset.json names {channels}; add the missing files")
         if not np.isfinite(data[:]).all():
             raise ValueError("the images have voxels that are not finite numbers; repair them or remove the case")
         return sources
     except Exception as error:  # whatever it is, it must name the case and survive the way to the parent process
-        raise RuntimeError(
-            f"case {case}: {str(error) or 'see the message printed above'} ({type(error).__name__})"
-        ) from error
+        reason = str(error) or "see the message printed above"
+        raise RuntimeError(f"case {case}: {reason} ({type(error).__name__})") from error
