@@ -1,0 +1,44 @@
+"""Find SAM ViT-B's weights or download them, and check them.
+
+Looks where TPMAMBA_SAM_CHECKPOINT points, then in the caches of torch and Hugging Face; if there is no file, downloads
+it (about 375 MB). With --to only DIR counts: the file goes there, for instance to be copied to a machine without
+internet access.
+"""
+
+import argparse
+import hashlib
+import shlex
+from pathlib import Path
+
+HELP = "find or download SAM's weights and check them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", type=Path, metavar="DIR", help="download into this folder instead of torch's cache")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunetv2_tpmamba import sam_weights  # torch and timm take seconds to import, and -h needs neither
+
+    if args.to is None:
+        path = sam_weights.find_sam_checkpoint().absolute()
+    else:
+        path = sam_weights.download_sam_checkpoint(args.to).absolute()
+    weights = sam_weights.read_sam_checkpoint(path)
+    sha256 = _sha256(path)
+    print(f"file:   {path}")
+    print(f"size:   {path.stat().st_size} bytes")
+    print(f"sha256: {sha256}{' (as published by Meta)' if sha256 == sam_weights.META_SHA256 else ''}")
+    print(f"check:  SAM ViT-B, all {len(weights)} tensors of the image encoder are there and finite")
+    if args.to is not None:
+        print("\nTo use this file, also after copying it elsewhere, set its path:")
+        print(f"export {sam_weights.ENVIRONMENT_VARIABLE}={shlex.quote(str(path))}")
+    return 0
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
