@@ -9,9 +9,9 @@ import contextlib
 import os
 import pickle
 import re
-import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 import filelock
@@ -30,7 +30,7 @@ HUB_REPOSITORY = "timm/samvit_base_patch16.sa1b"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the first is downloaded, either is used when cached
 HUB_FILE_KEPT_AS = "samvit_base_patch16.sa1b.safetensors"  # every repository of the hub has a model.safetensors
 
-CONNECTION_TIMEOUT = 10.0  # s without an answer or a byte
+CONNECTION_TIMEOUT = 10.0  # s to wait for a first answer
 LOCK_TIMEOUT = 1800.0  # s to wait for another process's download
 
 NEEDED = (
@@ -159,29 +159,21 @@ def _find_in_hub_cache() -> Path | None:
     return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
+# Both ask a short question first: torch's download waits minutes for a host behind a firewall that drops packets, and
+# the hub's repeats its question to a host it cannot reach.
+
+
 def _fetch_from_meta(folder: Path) -> Path:
-    with _socket_timeout(CONNECTION_TIMEOUT):
-        torch.hub.download_url_to_file(META_URL, str(folder / META_FILE), hash_prefix=META_SHA256)
+    urllib.request.urlopen(urllib.request.Request(META_URL, method="HEAD"), timeout=CONNECTION_TIMEOUT).close()
+    torch.hub.download_url_to_file(META_URL, str(folder / META_FILE), hash_prefix=META_SHA256)
     return folder / META_FILE
 
 
 def _fetch_from_hub(folder: Path) -> Path:
-    # One question first: the download itself would repeat it to an unreachable hub for half a minute or more.
     url = huggingface_hub.hf_hub_url(HUB_REPOSITORY, HUB_FILES[0])
     huggingface_hub.get_hf_file_metadata(url, timeout=CONNECTION_TIMEOUT)
     file = huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILES[0], local_dir=folder)
     return Path(file).replace(folder / HUB_FILE_KEPT_AS)
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """``torch.hub`` sets no timeout itself: behind a firewall that drops packets it would wait for minutes."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
