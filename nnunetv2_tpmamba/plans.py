@@ -14,7 +14,7 @@ from typing import Any
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_tpmamba.config import TPMambaConfig
+from .config import TPMambaConfig
 
 RESAMPLED = ("data", "seg", "probabilities")
 DERIVED_SUFFIX = re.compile(r"_tpmamba(_[\d.x]+mm)?(_-?[\d.]+to-?[\d.]+HU)?$")

@@ -2,7 +2,7 @@
 
 ``ensure_preprocessed(plans, configuration, dataset_json, *, raw_folder, preprocessed_folder, num_processes, log,
 show_progress=True) -> Path`` is all a caller needs. It may be called by several folds, GPUs and machines at once, may
-be killed at any moment, and returns at once when there is nothing to do. It writes, in nnU-Net's folder of the dataset::
+be killed at any moment, and returns at once when there is nothing to do. In the dataset's folder it writes::
 
     <data_identifier>/<case>.b2nd, <case>_seg.b2nd, <case>.pkl    as nnU-Net's own preprocessor writes them
     <data_identifier>/.tpmamba/manifest.json                      what was made, from what, with which settings
@@ -159,7 +159,7 @@ def ensure_preprocessed(
         if not survey.is_complete:
             raise FileNotFoundError(
                 f"the preprocessed data in {folder} {_what_is_wrong(survey)}, and {problem}, so they cannot be made "
-                f"here; either make the raw data available, or {_how_to_make(plans, configuration)} where they are, and "
+                f"here; make the raw data available, or {_how_to_make(plans, configuration)} where they are and "
                 f"copy {folder} (with its hidden sub-folder {BOOKKEEPING}) and {_labels_folder(folder)} here"
             )
         return folder
@@ -167,8 +167,8 @@ def ensure_preprocessed(
     cases = training_cases(raw_folder, dataset_json)
     if len(cases) < DEFAULT_FOLDS and not (preprocessed_folder / "splits_final.json").is_file():
         log(
-            f"only {len(cases)} training cases: nnU-Net's default split needs {DEFAULT_FOLDS}; train with fold 'all' or "
-            f"write a split of your own to {preprocessed_folder / 'splits_final.json'}"
+            f"only {len(cases)} training cases: nnU-Net's default split needs {DEFAULT_FOLDS}; train with fold 'all' "
+            f"or write a split of your own to {preprocessed_folder / 'splits_final.json'}"
         )
     survey = _survey(folder, settings, cases, dataset_json)
     if survey.is_complete and survey.is_recorded:
@@ -290,8 +290,8 @@ def _survey(
     if manifest is None:
         if has_data:
             raise ValueError(
-                f"{folder} holds data, but no {BOOKKEEPING}/manifest.json that says how they were made; copy that hidden "
-                "sub-folder too, or delete the folder, it will be made again"
+                f"{folder} holds data, but no {BOOKKEEPING}/manifest.json that says how they were made; copy that "
+                "hidden sub-folder too, or delete the folder, it will be made again"
             )
         manifest = Manifest(settings, {})
     survey = Survey()
@@ -441,9 +441,9 @@ def _make(
                     sources = future.result()
                 except BrokenProcessPool as error:
                     raise RuntimeError(
-                        f"one of {num_processes} preprocessing processes died without a message, most often because the "
-                        "memory ran out; the finished cases are kept: run the same command again with fewer processes "
-                        "(-np, or for a training the environment variable nnUNet_def_n_proc)"
+                        f"one of {num_processes} preprocessing processes died without a message, most often because "
+                        "the memory ran out; the finished cases are kept: run the same command again with fewer "
+                        "processes (-np, or for a training the environment variable nnUNet_def_n_proc)"
                     ) from error
                 except RuntimeError as error:
                     failures[case] = str(error)

@@ -1,0 +1,90 @@
+"""Preprocess a planned dataset for nnUNetTrainerTPMamba ahead of its training.
+
+The training does the same when the data are not there yet; this is for clusters, where the node that preprocesses is
+not the one with the GPU. It may be interrupted, started twice and repeated: only what is missing or outdated is made.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+HELP = "preprocess a planned dataset ahead of training"
+TRAINER = "nnUNetTrainerTPMamba"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", nargs="+", required=True, metavar="D", help="dataset ids or names, e.g. 702")
+    parser.add_argument("-c", nargs="+", default=["3d_fullres"], metavar="C", help="configurations (3d_fullres)")
+    parser.add_argument(
+        "-p", default="nnUNetPlans", metavar="PLANS", help="nnU-Net's plans of the dataset (nnUNetPlans)"
+    )
+    parser.add_argument(
+        "-np", type=int, metavar="N", help="processes; fewer need less memory (nnUNet_def_n_proc, else 8)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunetv2.configuration import default_num_processes
+
+    processes = default_num_processes if args.np is None else args.np
+    for dataset in args.d:
+        for configuration in args.c:
+            preprocess(dataset, configuration, args.p, processes)
+    return 0
+
+
+def preprocess(dataset: str, configuration: str, plans_name: str, num_processes: int) -> None:
+    from batchgenerators.utilities.file_and_folder_operations import load_json
+    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+
+    from nnunetv2_tpmamba.plans import derive_plans
+    from nnunetv2_tpmamba.preprocessing import ensure_preprocessed
+
+    if not nnUNet_preprocessed.is_set():
+        raise OSError(
+            "the environment variable nnUNet_preprocessed is not set; export it as for nnUNetv2_plan_and_preprocess"
+        )
+    dataset_name = find_dataset(dataset)
+    preprocessed_folder = Path(nnUNet_preprocessed, dataset_name)
+    plans_file = preprocessed_folder / f"{plans_name}.json"
+    if not plans_file.is_file():
+        raise FileNotFoundError(
+            f"{plans_file} does not exist; plan the dataset with nnUNetv2_plan_and_preprocess -d "
+            f"{int(dataset_name[7:10])}, or name its plans with -p"
+        )
+    dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
+    plans = derive_plans(load_json(str(plans_file)), configuration, dataset_json)
+    folder = ensure_preprocessed(
+        plans,
+        configuration,
+        dataset_json,
+        raw_folder=Path(nnUNet_raw, dataset_name) if nnUNet_raw.is_set() else None,
+        preprocessed_folder=preprocessed_folder,
+        num_processes=num_processes,
+        log=partial(print, flush=True),  # a cluster's log file should show it at once
+    )
+    print(f"The data for {dataset_name} {configuration} are in {folder}")
+    other_plans = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
+    print(f"Train with: nnUNetv2_train {dataset_name} {configuration} 0 -tr {TRAINER}{other_plans}")
+
+
+def find_dataset(dataset: str) -> str:
+    """The name of the dataset with this name or id."""
+    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    if dataset.startswith("Dataset"):
+        places = [Path(folder) for folder in (nnUNet_preprocessed, nnUNet_raw) if folder.is_set()]
+        names = [dataset] if any((place / dataset).is_dir() for place in places) else []
+    elif dataset.isdigit():
+        names = [str(name) for name in find_candidate_datasets(int(dataset))]
+    else:
+        raise ValueError(f"dataset {dataset!r}: give an id such as 702 or a name such as Dataset702_HeadNeckCrop")
+    if not names:
+        raise ValueError(
+            f"there is no dataset {dataset} in nnUNet_preprocessed ({nnUNet_preprocessed.get()}) or nnUNet_raw "
+            f"({nnUNet_raw.get() or 'not set'}); check the id and these variables"
+        )
+    if len(names) > 1:
+        raise ValueError(f"several datasets have the id {dataset}: {', '.join(names)}; give the name of one")
+    return names[0]
