@@ -1,7 +1,7 @@
 """Every number of the method, once, with its source.
 
-"paper" is Wang et al., "Tri-Plane Mamba", MICCAI 2024; "code" is the authors' released SAM_Mamba; "SAM" is Kirillov et al.,
-ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own default.
+"paper" is Wang et al., "Tri-Plane Mamba", MICCAI 2024; "code" is the authors' released SAM_Mamba; "SAM" is Kirillov et
+al., ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own default.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TPMambaConfig:
-    """What defines a TP-Mamba network, its data and its training; a trainer variant is this with some fields replaced."""
+    """What defines a network, its data and its training; a trainer variant is this with some fields replaced."""
 
     # SAM image encoder
     embed_dim: int = 768  # SAM ViT-B
@@ -45,5 +45,6 @@ class TPMambaConfig:
     num_epochs: int = 1000  # paper 2.3, nnU-Net
     num_iterations_per_epoch: int = 250  # nnU-Net
     num_val_iterations_per_epoch: int = 50  # nnU-Net
-    mirroring: bool = True  # training augmentation and test-time augmentation, nnU-Net
-    ct_noise_variance: tuple[float, float] = (0.0, 0.1 / 16)  # nnU-Net's (0, 0.1) of z-scores, in units of the HU window
+    oversample_foreground: float = 0.5  # of the patches; nnU-Net's default, where it is one of two in a batch
+    mirroring: bool = True  # in training and, as nnU-Net has it, then also at prediction
+    ct_noise_scale: float = 0.25  # of the HU window; nnU-Net's noise is meant for z-scores, of about 110 HU

@@ -1,6 +1,7 @@
 """The decoder: features of the last four blocks to one map per class at the input's resolution."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD
@@ -21,8 +22,8 @@ CONV = {
 class Decoder(nn.Module):
     """Enlarge four feature maps in-plane, join them, and enlarge further up to the voxels; depth is never reduced.
 
-    Source: paper section 2.2 "Decoder"; ``SAM_Decoder`` of the authors' code, with nnU-Net's bricks instead of MONAI's and
-    half the channels at full resolution, where most of its work is.
+    Source: paper section 2.2 "Decoder"; ``SAM_Decoder`` of the authors' code, with nnU-Net's bricks instead of MONAI's
+    and half the channels at full resolution, where most of its work is.
 
     Args:
         embed_dim: channels of the features.
@@ -47,8 +48,8 @@ class Decoder(nn.Module):
         self.join = BasicBlockD(input_channels=NUM_FEATURES * dim, output_channels=dim, **CONV)
         self.steps = nn.Sequential(
             *(
-                nn.Sequential(UpConv(coarse, fine), ConvDropoutNormReLU(input_channels=fine, output_channels=fine, **CONV))
-                for coarse, fine in zip(dims[:-1], dims[1:], strict=True)
+                nn.Sequential(UpConv(wide, dim), ConvDropoutNormReLU(input_channels=dim, output_channels=dim, **CONV))
+                for wide, dim in pairwise(dims)
             )
         )
         # nnU-Net's -pretrained_weights leaves out what is called .seg_layers.

@@ -10,22 +10,25 @@ from torch import Tensor, nn
 class LoRAQKV(nn.Linear):
     """A frozen fused qkv projection whose q and v learn a low-rank correction.
 
-    ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain projection.
-    It is a ``nn.Linear`` with the projection's own parameter names plus four, so a SAM state dict loads without renaming.
+    ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain
+    projection. It is a ``nn.Linear`` with the projection's own parameter names plus four, so a SAM state dict loads
+    without renaming.
 
-    Source: Hu et al., "LoRA", 2022, with alpha = rank; paper section 2.1. The authors' code puts a GELU between A and B;
-    the paper cites plain LoRA, and plain LoRA merges exactly.
+    Source: Hu et al., "LoRA", 2022, with alpha = rank; paper section 2.1. The authors' code puts a GELU between A and
+    B; the paper cites plain LoRA, and plain LoRA merges exactly.
 
     Args:
         embed_dim: channels in; the output has three times as many.
         rank: of each correction.
+        frozen: the projection itself does not train.
 
     Shape:
         input ``(..., embed_dim)``; output ``(..., 3 * embed_dim)``.
     """
 
-    def __init__(self, embed_dim: int, rank: int) -> None:
+    def __init__(self, embed_dim: int, rank: int, frozen: bool = True) -> None:
         super().__init__(embed_dim, 3 * embed_dim)
+        self.requires_grad_(not frozen)  # before the corrections exist, which always train
         self.lora_a_q = nn.Parameter(torch.empty(rank, embed_dim))
         self.lora_b_q = nn.Parameter(torch.zeros(embed_dim, rank))
         self.lora_a_v = nn.Parameter(torch.empty(rank, embed_dim))

@@ -13,9 +13,9 @@ from .ops import selective_scan
 class MambaBlock(nn.Module):
     """Mix a sequence causally: gate, short depthwise convolution, selective scan.
 
-    Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm, whose state dict
-    loads here and the other way round. From the scan on everything is float32, whatever autocast says: scan outputs
-    overflow fp16, so whoever reads the result should normalise it before leaving float32.
+    Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm, whose state
+    dict loads here and the other way round. From the scan on everything is float32, whatever autocast says: scan
+    outputs overflow fp16, so whoever reads the result should normalise it before leaving float32.
 
     Args:
         d_model: channels of the sequence.

@@ -20,8 +20,8 @@ class TPMamba(nn.Module):
     Source: Wang et al., MICCAI 2024, section 2 and figure 2.
 
     Args:
-        input_channels: of the volume. 1 is repeated to SAM's 3, 3 are used as they are, any other number is projected by a
-            trainable 1 x 1 x 1 convolution that starts as the mean.
+        input_channels: of the volume. 1 is repeated to SAM's 3, 3 are used as they are, any other number is
+            projected by a trainable 1 x 1 x 1 convolution that starts as the mean.
         num_classes: maps to predict, background included.
         config: every size.
 
@@ -33,10 +33,17 @@ class TPMamba(nn.Module):
         ValueError: a volume of another shape; fewer than four blocks.
     """
 
-    def __init__(self, input_channels: int, num_classes: int, config: TPMambaConfig = TPMambaConfig()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        config: TPMambaConfig = TPMambaConfig(),  # noqa: B008 - it is frozen
+    ) -> None:
         super().__init__()
         if config.depth < NUM_FEATURES:
-            raise ValueError(f"depth {config.depth}: the decoder reads the last {NUM_FEATURES} blocks, so at least as many are needed")
+            raise ValueError(
+                f"depth {config.depth}: at least {NUM_FEATURES} blocks are needed, the decoder reads the last"
+            )
         self.input_channels = input_channels
         self.in_plane_upsample = config.in_plane_upsample
         self.token_size = config.encoder_patch_size // config.in_plane_upsample  # voxels
@@ -51,10 +58,8 @@ class TPMamba(nn.Module):
             config.encoder_patch_size,
         ).requires_grad_(not config.pretrained)
         if config.lora_rank:
-            for block in self.encoder.blocks:
-                block.attn.qkv = LoRAQKV(config.embed_dim, config.lora_rank)
-                for frozen in (block.attn.qkv.weight, block.attn.qkv.bias):
-                    frozen.requires_grad_(not config.pretrained)
+            for attention in self.encoder.attentions():
+                attention.qkv = LoRAQKV(config.embed_dim, config.lora_rank, frozen=config.pretrained)
         self.adapters = nn.ModuleList(
             TriPlaneMamba(
                 config.embed_dim, config.adapter_dim, config.dilations, config.d_state, config.d_conv, config.expand
@@ -81,7 +86,7 @@ class TPMamba(nn.Module):
         return features
 
     def load_sam(self, state_dict: dict[str, Tensor]) -> None:
-        """Put SAM's weights (timm's keys, see :func:`.sam_weights.read_sam_checkpoint`) into the encoder, LoRA untouched.
+        """Put SAM's weights, as :func:`.sam_weights.read_sam_checkpoint` gives them, into the encoder; LoRA stays.
 
         Raises:
             RuntimeError: keys or shapes that are not this encoder's.
@@ -113,7 +118,6 @@ class TPMamba(nn.Module):
 
 
 def _mean_projection(input_channels: int) -> nn.Conv3d:
-    projection = nn.Conv3d(input_channels, 3, 1)
+    projection = nn.Conv3d(input_channels, 3, 1, bias=False)
     nn.init.constant_(projection.weight, 1 / input_channels)
-    nn.init.zeros_(projection.bias)
     return projection

@@ -1,21 +1,22 @@
 """SAM's image encoder without its neck, to be run block by block."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from timm.layers import resample_abs_pos_embed_nhwc
-from timm.models.vision_transformer_sam import VisionTransformerSAM
+from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
 from torch import Tensor, nn
 
 
 class SamEncoder(nn.Module):
     """Turn images into tokens and the tokens into features, one after each transformer block.
 
-    timm's modules with timm's names, so that a state dict of ``samvit_base_patch16`` loads here, neck left out. Position
-    embeddings are resampled to the grid of the images as timm does. Weights start random: see :mod:`.sam_weights`.
+    timm's modules with timm's names, so that a state dict of ``samvit_base_patch16`` loads here, neck left out.
+    Position embeddings are resampled to the grid of the images as timm does. Weights start random: see
+    :mod:`.sam_weights`.
 
-    Source: Kirillov et al., "Segment Anything", ICCV 2023; ``ImageEncoderViT`` of segment_anything. Layer norm's epsilon is
-    segment_anything's 1e-6, where timm has 1e-5.
+    Source: Kirillov et al., "Segment Anything", ICCV 2023; ``ImageEncoderViT`` of segment_anything. Layer norm's
+    epsilon is segment_anything's 1e-6, where timm has 1e-5.
 
     Args:
         embed_dim, depth, num_heads: of the transformer.
@@ -57,6 +58,10 @@ class SamEncoder(nn.Module):
         self.pos_embed = vit.pos_embed
         self.blocks = nn.ModuleList(vit.blocks)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def attentions(self) -> Iterator[Attention]:
+        """The attention layer of every block."""
+        return (block.get_submodule("attn") for block in self.blocks)  # type: ignore[misc]
 
     def embed(self, images: Tensor) -> Tensor:
         """Images ``(n, 3, H, W)`` to tokens ``(n, h, w, embed_dim)`` with their positions."""

@@ -50,11 +50,12 @@ class PlaneMamba(nn.Module):
 class TriPlaneMamba(nn.Module):
     """Let the tokens of a stack of slices exchange information along three planes.
 
-    The stack is narrowed to ``hidden_dim`` channels, mixed along depth at several dilations, read once per plane by a Mamba
-    block of its own; the three readings are added, widened back and added to the input. The widening layer starts at zero,
-    so a fresh adapter returns its input unchanged.
+    The stack is narrowed to ``hidden_dim`` channels, mixed along depth at several dilations, read once per plane by a
+    Mamba block of its own; the three readings are added, widened back and added to the input. The widening layer starts
+    at zero, so a fresh adapter returns its input unchanged.
 
-    Source: Wang et al., MICCAI 2024, section 2.2, equation 3 and figure 2(c); norms and activations from the authors' code.
+    Source: Wang et al., MICCAI 2024, section 2.2, equation 3 and figure 2(c); norms and activations from the authors'
+    code.
 
     Args:
         embed_dim: channels of the SAM tokens.

@@ -1,8 +1,8 @@
 """The console command ``nnUNetv2_tpmamba``: one verb, one file.
 
-A verb's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``, which returns the exit status (0, or 1 for
-a failed run; argparse itself exits with 2 for wrong use). ``ValueError``, ``OSError`` and ``RuntimeError`` are what our own
-code raises for the user to read: they become one sentence on stderr and exit status 1.
+A verb's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``, which returns the exit status (0,
+or 1 for a failed run; argparse itself exits with 2 for wrong use). ``ValueError``, ``OSError`` and ``RuntimeError`` are
+what our own code raises for the user to read: they become one sentence on stderr and exit status 1.
 """
 
 import argparse

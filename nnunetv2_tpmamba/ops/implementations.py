@@ -12,7 +12,7 @@ from .reference import selective_scan_reference
 
 
 class Implementation(NamedTuple):
-    """A forward and a backward with the signatures of :mod:`.loop`, and why a faster one was not chosen ("" if it was)."""
+    """A forward and a backward as in :mod:`.loop`; ``note`` says why a faster one was not chosen, if it was not."""
 
     name: str
     forward: Callable[..., Tensor]

@@ -1,10 +1,12 @@
-"""The selective scan as a loop over steps in plain PyTorch, for any device.
+"""The selective scan in plain PyTorch, for any device: chunks of steps, and one operation per step inside a chunk.
 
-Only the running state ``(batch, E, N)`` exists in the forward pass. The backward pass is ours, not autograd's: it keeps one
-state per chunk of about sqrt(L) steps and recomputes the others chunk by chunk, from the last to the first.
+Within a chunk everything but the recurrence itself is one tensor operation, so temporaries are ``(K, batch, E, N)`` for
+``K = sqrt(L)`` steps and never ``(batch, L, E, N)``. The backward pass is ours, not autograd's: it keeps the state
+before each chunk and recomputes the others, from the last chunk to the first. In the comments ``a = exp(delta A)``.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,12 +14,12 @@ from torch import Tensor
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; all tensors of one floating dtype."""
-    x = u.new_zeros(u.shape[0], *A.shape)
     y = D * u
-    drive = delta * u
-    for t in range(u.shape[1]):
-        _step(x, delta[:, t], A, B[:, t], drive[:, t])
-        y[:, t] += torch.bmm(x, C[:, t, :, None])[:, :, 0]
+    x = u.new_zeros(u.shape[0], *A.shape)
+    for steps in _chunks(u.shape[1]):
+        states, _ = _chunk_states(x, u[:, steps], delta[:, steps], A, B[:, steps])
+        y[:, steps] += torch.einsum("kben,bkn->bke", states[1:], C[:, steps])
+        x = states[-1]
     return y
 
 
@@ -25,43 +27,44 @@ def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)``."""
-    batch, L, _ = u.shape
-    chunk = max(1, math.isqrt(L))
-    starts = range(0, L, chunk)
-    drive = delta * u
+    chunks = list(_chunks(u.shape[1]))
+    x = u.new_zeros(u.shape[0], *A.shape)
+    before_chunk = []
+    for steps in chunks:
+        before_chunk.append(x)
+        x = _chunk_states(x, u[:, steps], delta[:, steps], A, B[:, steps])[0][-1].clone()
 
-    x = u.new_zeros(batch, *A.shape)
-    chunk_states = []
-    for t in range(L):
-        if t % chunk == 0:
-            chunk_states.append(x.clone())
-        _step(x, delta[:, t], A, B[:, t], drive[:, t])
-
-    grad_drive, grad_delta = torch.empty_like(u), torch.empty_like(u)
-    grad_A, grad_B, grad_C = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
-    grad_x = torch.zeros_like(x)
-    states = x.new_empty(chunk + 1, *x.shape)
-    for start in reversed(starts):
-        stop = min(start + chunk, L)
-        states[0] = chunk_states.pop()
-        for t in range(start, stop):
-            states[t - start + 1] = states[t - start]
-            _step(states[t - start + 1], delta[:, t], A, B[:, t], drive[:, t])
-        for t in reversed(range(start, stop)):
-            grad_x += grad_y[:, t, :, None] * C[:, t, None, :]
-            grad_C[:, t] = torch.bmm(grad_y[:, t, None, :], states[t - start + 1])[:, 0]
-            grad_B[:, t] = torch.bmm(drive[:, t, None, :], grad_x)[:, 0]
-            grad_drive[:, t] = torch.bmm(grad_x, B[:, t, :, None])[:, :, 0]
-            grad_x *= torch.exp(delta[:, t, :, None] * A)
-            grad_exponent = grad_x * states[t - start]
-            grad_A += torch.einsum("ben,be->en", grad_exponent, delta[:, t])
-            grad_delta[:, t] = torch.einsum("ben,en->be", grad_exponent, A)
-
-    grad_u = grad_drive * delta + grad_y * D
-    grad_delta += grad_drive * u
-    grad_D = (grad_y * u).sum((0, 1))
+    grad_u, grad_D = grad_y * D, (grad_y * u).sum((0, 1))
+    grad_delta, grad_A, grad_B, grad_C = (torch.zeros_like(x) for x in (delta, A, B, C))
+    from_later = torch.zeros_like(x)  # what later steps want of the present state
+    for steps in reversed(chunks):
+        states, a = _chunk_states(before_chunk.pop(), u[:, steps], delta[:, steps], A, B[:, steps])
+        grad_x = torch.einsum("bke,bkn->kben", grad_y[:, steps], C[:, steps]).contiguous()
+        for k in reversed(range(len(grad_x))):
+            grad_x[k] += from_later
+            torch.mul(a[k], grad_x[k], out=from_later)
+        drive = delta[:, steps] * u[:, steps]
+        grad_drive = torch.einsum("kben,bkn->bke", grad_x, B[:, steps])
+        grad_B[:, steps] = torch.einsum("kben,bke->bkn", grad_x, drive)
+        grad_C[:, steps] = torch.einsum("kben,bke->bkn", states[1:], grad_y[:, steps])
+        grad_exponent = a.mul_(grad_x).mul_(states[:-1])  # of delta A
+        grad_A += (grad_exponent * delta[:, steps].transpose(0, 1)[..., None]).sum((0, 1))
+        grad_delta[:, steps] = (grad_exponent * A).sum(-1).transpose(0, 1) + grad_drive * u[:, steps]
+        grad_u[:, steps] += grad_drive * delta[:, steps]
     return grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D
 
 
-def _step(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, drive: Tensor) -> None:
-    x.mul_(torch.exp(delta[:, :, None] * A)).addcmul_(drive[:, :, None], B[:, None, :])
+def _chunks(L: int) -> Iterator[slice]:
+    size = max(1, math.isqrt(L))
+    return (slice(start, min(start + size, L)) for start in range(0, L, size))
+
+
+def _chunk_states(x: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """The state before the chunk (given as ``x``) and after each step ``(K + 1, batch, E, N)``; ``a`` of each step."""
+    a = torch.exp(delta.transpose(0, 1)[..., None] * A)
+    states = torch.empty(len(a) + 1, *x.shape, dtype=x.dtype, device=x.device)
+    states[0] = x
+    states[1:] = torch.einsum("bke,bkn->kben", delta * u, B)
+    for k in range(len(a)):
+        states[k + 1].addcmul_(a[k], states[k])
+    return states, a

@@ -1,7 +1,7 @@
 """The selective scan by mamba-ssm's CUDA kernel, through its public function only.
 
-The package is optional (extra ``[cuda]``), and being importable is not enough: builds exist that lack this kernel and fail
-only when it runs. :mod:`.implementations` therefore tries these functions before it chooses them.
+The package is optional (extra ``[cuda]``), and being importable is not enough: builds exist that lack this kernel and
+fail only when it runs. :mod:`.implementations` therefore tries these functions before it chooses them.
 """
 
 import torch

@@ -14,9 +14,9 @@ from .implementations import implementation_for
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Scan a sequence with an input-dependent linear state-space model.
 
-    ``x_t = exp(delta_t A) x_{t-1} + delta_t B_t u_t`` and ``y_t = C_t x_t + D u_t``, with ``x_0 = 0``. Computed in float32
-    (float64 if ``u`` is float64) whatever autocast says; the result has the dtype of ``u``. Gradients of all six arguments.
-    Second derivatives are not supported.
+    ``x_t = exp(delta_t A) x_{t-1} + delta_t B_t u_t`` and ``y_t = C_t x_t + D u_t``, with ``x_0 = 0``. Computed in
+    float32 (float64 if ``u`` is float64) whatever autocast says; the result has the dtype of ``u``. Gradients of all
+    six arguments. Second derivatives are not supported.
 
     Source: Gu and Dao, "Mamba", 2023; ``selective_scan_fn`` of mamba_ssm, whose axes are ``(batch, E, L)`` instead.
 
@@ -29,7 +29,8 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
         D: skip connection.
 
     Shape:
-        ``u``, ``delta`` and the result ``(batch, L, E)``; ``A`` ``(E, N)``; ``B``, ``C`` ``(batch, L, N)``; ``D`` ``(E,)``.
+        ``u``, ``delta`` and the result ``(batch, L, E)``; ``A`` ``(E, N)``; ``B``, ``C`` ``(batch, L, N)``; ``D``
+        ``(E,)``.
 
     Raises:
         ValueError: a shape or device that does not fit the others; the message names the argument.
@@ -46,10 +47,13 @@ def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor)
         raise ValueError(f"A has shape {tuple(A.shape)}; (E, N) is needed")
     batch, L, E = u.shape
     N = A.shape[1]
-    needed = {"delta": (delta, (batch, L, E)), "A": (A, (E, N)), "B": (B, (batch, L, N)), "C": (C, (batch, L, N)), "D": (D, (E,))}
+    sequence, readout = (batch, L, E), (batch, L, N)
+    needed = {"delta": (delta, sequence), "A": (A, (E, N)), "B": (B, readout), "C": (C, readout), "D": (D, (E,))}
     for name, (x, shape) in needed.items():
         if x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}; {shape} is needed beside u {tuple(u.shape)} and A {tuple(A.shape)}")
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)}; {shape} is needed beside u {tuple(u.shape)} and A {tuple(A.shape)}"
+            )
         if x.device != u.device:
             raise ValueError(f"{name} is on {x.device}; it is needed on {u.device}, where u is")
 

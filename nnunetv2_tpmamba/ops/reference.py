@@ -21,7 +21,8 @@ def selective_scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: 
         D: skip connection.
 
     Shape:
-        ``u``, ``delta`` and the result ``(batch, L, E)``; ``A`` ``(E, N)``; ``B``, ``C`` ``(batch, L, N)``; ``D`` ``(E,)``.
+        ``u``, ``delta`` and the result ``(batch, L, E)``; ``A`` ``(E, N)``; ``B``, ``C`` ``(batch, L, N)``; ``D``
+        ``(E,)``.
     """
     batch, L, E = u.shape
     x = u.new_zeros(batch, E, A.shape[1])

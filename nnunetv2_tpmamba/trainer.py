@@ -1,0 +1,204 @@
+"""nnUNetTrainerTPMamba: nnU-Net's trainer with the paper's network, data and optimiser."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from filelock import FileLock
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.paths import nnUNet_raw
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, distributed, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import TPMambaConfig
+from .network import TPMamba
+from .ops.implementations import implementation_for
+from .plans import derive_plans
+from .preprocessing import ensure_preprocessed
+from .sam_weights import find_sam_checkpoint, read_sam_checkpoint
+
+
+class nnUNetTrainerTPMamba(nnUNetTrainer):
+    """The paper: SAM ViT-B frozen, LoRA, tri-plane Mamba adapters and decoder trained, on 96 mm cubes at 1 mm.
+
+    Works on the plans nnU-Net made: what differs is derived from a copy of them (see :mod:`.plans`), and data at the
+    derived spacing are made when they are missing (see :mod:`.preprocessing`). A variant is a subclass with another
+    ``config``.
+
+    Source: Wang et al., MICCAI 2024, section 2.3.
+
+    Raises:
+        ValueError: a 2D or cascade configuration.
+    """
+
+    config = TPMambaConfig()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - the host's signature
+    ) -> None:
+        num_gpus = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        plans = derive_plans(
+            plans,
+            configuration,
+            dataset_json,
+            spacing=self.config.spacing,
+            patch_size=self.config.patch_size,
+            hu_window=self.config.hu_window,
+            batch_size=self.config.batch_size * num_gpus,
+        )
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = self.config.initial_lr
+        self.weight_decay = self.config.weight_decay
+        self.num_epochs = self.config.num_epochs
+        self.num_iterations_per_epoch = self.config.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.config.num_val_iterations_per_epoch
+        self.enable_deep_supervision = False
+        # with one patch per batch nnU-Net's own rule, "the last third of the batch", would never choose foreground
+        self.probabilistic_oversampling = True
+        self.oversample_foreground_percent = self.config.oversample_foreground
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        """The network with random weights; nnU-Net calls this for prediction too, so it reads no file."""
+        return TPMamba(num_input_channels, num_output_channels, cls.config)
+
+    def initialize(self, load_sam: bool = True) -> None:
+        """Build the network and what trains it, and make the derived data if they are missing.
+
+        Args:
+            load_sam: put SAM's weights into a pretrained variant; not needed when a checkpoint follows.
+        """
+        # first, so that a missing file is known before hours of preprocessing
+        sam_file = find_sam_checkpoint() if self.config.pretrained and load_sam else None
+        sam = None if sam_file is None else read_sam_checkpoint(sam_file)
+        self.preprocess()
+        super().initialize()
+        network = self.bare_network()
+        if sam is not None:
+            network.load_sam(sam)
+            self.print_to_log_file(f"SAM weights: {sam_file}")
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in network.parameters())
+        self.print_to_log_file(f"Parameters: {total / 1e6:.1f} M, of which {trained / 1e6:.1f} M are trained")
+        scan = implementation_for(self.device.type)
+        self.print_to_log_file(f"Selective scan: {scan.name}" + (f" ({scan.note})" if scan.note else ""))
+
+    def preprocess(self) -> None:
+        """Make the data at the derived spacing, unless they are there and up to date."""
+        raw = nnUNet_raw.get()
+        ensure_preprocessed(
+            self.plans_manager.plans,
+            self.configuration_name,
+            self.dataset_json,
+            raw_folder=None if raw is None else Path(raw, self.plans_manager.dataset_name),
+            preprocessed_folder=Path(self.preprocessed_dataset_folder_base),
+            num_processes=min(default_num_processes, os.cpu_count() or 1),
+            log=self.print_to_log_file,
+        )
+
+    def bare_network(self) -> TPMamba:
+        """The network without the wrappers of DDP and torch.compile."""
+        network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        if not self.was_initialized:
+            self.initialize(load_sam=False)
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        """AdamW on what trains, no weight decay on norms, biases, positions, A_log and D; nnU-Net's poly schedule."""
+        decayed: list[nn.Parameter] = []
+        undecayed: list[nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                spared = parameter.ndim < 2 or "A_log" in name or "pos" in name.rpartition(".")[2]
+                (undecayed if spared else decayed).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": undecayed, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.initial_lr)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def train_step(self, batch: dict) -> dict:
+        return self._finite(super().train_step(batch), "training", batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        return self._finite(super().validation_step(batch), "validation", batch)
+
+    def _finite(self, result: dict, phase: str, batch: dict) -> dict:
+        if not np.all(np.isfinite(result["loss"])):
+            raise RuntimeError(
+                f"the {phase} loss became {float(np.max(result['loss']))} in epoch {self.current_epoch} (cases "
+                f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in {self.output_folder} "
+                "are from before. Check these cases for NaN or infinite voxels; if they are clean, continue with --c "
+                "from the last checkpoint, and if it happens again, train a subclass with a lower initial_lr in its config"
+            )
+        return result
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
+        """nnU-Net's augmentation with noise of nnU-Net's strength in HU."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        schemes = self.configuration_manager.normalization_schemes
+        scale = [self.config.ct_noise_scale if scheme == "CTNormalization" else 1.0 for scheme in schemes]
+        for transform in transforms.transforms:
+            inner = getattr(transform, "transform", None)
+            if isinstance(inner, GaussianNoiseTransform):
+                transform.transform = ScaledGaussianNoise(scale, inner)
+        return transforms
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:  # noqa: N802
+        *others, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if not self.config.mirroring:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return *others, mirror_axes
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        splits = os.path.join(self.preprocessed_dataset_folder_base, "splits_final.json")
+        if os.path.exists(splits):
+            return super().do_split()
+        with FileLock(f"{splits}.lock"):  # folds started together would all write it
+            return super().do_split()
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """There is none: the decoder has one output."""
+
+    def _set_batch_size_and_oversample(self) -> None:
+        self.batch_size = self.config.batch_size  # per GPU; sampling is probabilistic, so every rank does the same
+
+
+class ScaledGaussianNoise(GaussianNoiseTransform):
+    """nnU-Net's Gaussian noise on images whose unit is not a standard deviation.
+
+    Args:
+        scale: per channel, what nnU-Net takes for 1.
+        like: the transform whose strength and probabilities to keep.
+    """
+
+    def __init__(self, scale: list[float], like: GaussianNoiseTransform) -> None:
+        super().__init__(like.noise_variance, like.p_per_channel, like.synchronize_channels)
+        self.scale = torch.tensor(scale)[:, None, None, None]
+
+    def _apply_to_image(self, img: Tensor, **params: Any) -> Tensor:
+        return super()._apply_to_image(img / self.scale, **params) * self.scale

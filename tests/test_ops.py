@@ -1,0 +1,165 @@
+"""The selective scan: every implementation against the reference, for the output and every gradient."""
+
+import pytest
+import torch
+
+from nnunetv2_tpmamba.ops import selective_scan
+from nnunetv2_tpmamba.ops.implementations import (
+    LOOP,
+    Implementation,
+    implementation_for,
+    why_unusable,
+)
+from nnunetv2_tpmamba.ops.reference import selective_scan_reference
+
+NAMES = ("u", "delta", "A", "B", "C", "D")
+
+
+def scan_inputs(batch, L, E, N, dtype=torch.float32, device="cpu", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=dtype).to(device)
+
+    delta = torch.nn.functional.softplus(normal(batch, L, E) - 2)
+    A = -torch.exp(normal(E, N))
+    return [normal(batch, L, E), delta, A, normal(batch, L, N), normal(batch, L, N), normal(E)]
+
+
+def output_and_gradients(scan, inputs):
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    y = scan(*leaves)
+    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype).to(y.device)
+    return [y.detach(), *torch.autograd.grad(y, leaves, cotangent)]
+
+
+@pytest.mark.parametrize("L", [1, 2, 63, 64, 65, 500, 1152])
+@pytest.mark.parametrize(("batch", "E", "N"), [(2, 12, 16), (1, 5, 3)])
+def test_matches_reference(L, batch, E, N):
+    inputs = scan_inputs(batch, L, E, N)
+    expected = output_and_gradients(selective_scan_reference, inputs)
+    actual = output_and_gradients(selective_scan, inputs)
+    for name, a, e in zip(("y", *NAMES), actual, expected, strict=True):
+        torch.testing.assert_close(
+            a, e, rtol=1e-4, atol=1e-5 * max(1.0, e.abs().max().item()), msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("L", [1, 2, 7])
+def test_gradcheck(L):
+    inputs = [x.requires_grad_() for x in scan_inputs(2, L, 3, 2, torch.float64)]
+    assert torch.autograd.gradcheck(selective_scan, inputs)
+
+
+def test_gradients_of_a_subset_of_inputs():
+    inputs = scan_inputs(2, 10, 4, 3)
+    expected = output_and_gradients(selective_scan_reference, inputs)
+    inputs[2].requires_grad_()  # only A
+    y = selective_scan(*inputs)
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)))
+    torch.testing.assert_close(inputs[2].grad, expected[3], rtol=1e-4, atol=1e-4)
+
+
+def test_is_causal():
+    u, *rest = scan_inputs(1, 20, 4, 3)
+    changed = u.clone()
+    changed[:, 12:] += 1
+    before, after = selective_scan(u, *rest), selective_scan(changed, *rest)
+    torch.testing.assert_close(before[:, :12], after[:, :12])
+    assert (before[:, 12:] != after[:, 12:]).all()
+
+
+def test_batch_of_two_is_two_batches_of_one():
+    inputs = scan_inputs(2, 33, 6, 4)
+    both = selective_scan(*inputs)
+    u, delta, A, B, C, D = inputs
+    one_by_one = [selective_scan(u[i : i + 1], delta[i : i + 1], A, B[i : i + 1], C[i : i + 1], D) for i in range(2)]
+    torch.testing.assert_close(both, torch.cat(one_by_one))
+
+
+def test_non_contiguous_and_expanded_inputs():
+    u, delta, A, B, C, D = scan_inputs(2, 9, 4, 3)
+    transposed = u.transpose(1, 2).contiguous().transpose(1, 2)
+    expanded = B[:1].expand(2, -1, -1)
+    torch.testing.assert_close(
+        selective_scan(transposed, delta, A, expanded, C, D), selective_scan(u, delta, A, expanded.contiguous(), C, D)
+    )
+
+
+@pytest.mark.parametrize(("batch", "L"), [(0, 5), (2, 0)])
+def test_empty_input_gives_empty_output(batch, L):
+    result = output_and_gradients(selective_scan, scan_inputs(batch, L, 4, 3))
+    assert result[0].shape == (batch, L, 4)
+    assert all(torch.all(g == 0) for g in result[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    halves = [x.to(dtype) for x in scan_inputs(2, 30, 4, 3)]
+    y = selective_scan(*halves)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y, selective_scan_reference(*(x.float() for x in halves)).to(dtype))
+
+
+def test_autocast_does_not_lower_the_precision():
+    inputs = scan_inputs(2, 30, 4, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = output_and_gradients(selective_scan, inputs)
+    for a, e in zip(under_autocast, output_and_gradients(selective_scan, inputs), strict=True):
+        torch.testing.assert_close(a, e, rtol=0, atol=0)
+
+
+def test_nothing_of_the_size_of_all_states_is_kept_for_backward():
+    batch, L, E, N = 2, 400, 8, 16
+    leaves = [x.requires_grad_() for x in scan_inputs(batch, L, E, N)]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        selective_scan(*leaves)
+    assert max(kept) == batch * L * max(E, N)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
+def test_operator_passes_opcheck():
+    inputs = [x.requires_grad_() for x in scan_inputs(2, 6, 4, 3)]
+    torch.library.opcheck(torch.ops.tpmamba.selective_scan.default, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("delta", (2, 9, 5)), ("B", (2, 8, 3)), ("C", (1, 9, 3)), ("D", (5,)), ("A", (5, 3)), ("A", (4,)), ("u", (9, 4))],
+)
+def test_shapes_that_disagree_are_named(name, shape):
+    inputs = dict(zip(NAMES, scan_inputs(2, 9, 4, 3), strict=True))
+    inputs[name] = torch.zeros(shape)
+    with pytest.raises(ValueError, match=rf"^{name} has shape \({', '.join(map(str, shape))},?\); .* is needed"):
+        selective_scan(**inputs)
+
+
+def test_other_device_is_named():
+    inputs = scan_inputs(2, 9, 4, 3)
+    inputs[3] = inputs[3].to("meta")
+    with pytest.raises(ValueError, match="B is on meta; it is needed on cpu, where u is"):
+        selective_scan(*inputs)
+
+
+def test_an_implementation_is_used_only_after_it_agreed_with_the_reference():
+    def wrong(*inputs):
+        return 2 * LOOP.forward(*inputs)
+
+    def broken(*inputs):
+        raise RuntimeError("no kernel image\nis available")
+
+    cpu = torch.device("cpu")
+    assert why_unusable(LOOP, cpu) == ""
+    assert "differs from the reference" in why_unusable(Implementation("wrong", wrong, LOOP.backward), cpu)
+    assert why_unusable(Implementation("broken", broken, LOOP.backward), cpu) == "RuntimeError: no kernel image"
+    assert implementation_for("cpu").name == "PyTorch loop"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("batch", "L"), [(96, 144), (12, 1152), (3, 65)])
+def test_gpu_matches_reference(batch, L):
+    inputs = scan_inputs(batch, L, 192, 16, device="cuda")
+    expected = output_and_gradients(selective_scan_reference, inputs)
+    for a, e in zip(output_and_gradients(selective_scan, inputs), expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-4 * e.abs().max().item())
