@@ -496,13 +496,17 @@ def _preprocess_case(
         sources = [_fingerprint(path) for path in (*files.images, files.label)]
         plans_manager = PlansManager(plans)
         configuration_manager = plans_manager.get_configuration(configuration)
+        channels = len(configuration_manager.normalization_schemes)
+        if len(files.images) > channels:
+            raise ValueError(
+                f"{len(files.images)} images, but dataset.json names {channels} channels; remove the others"
+            )
         preprocessor = configuration_manager.preprocessor_class(verbose=False)
         preprocessor.run_case_save(
             os.path.join(staging, case), files.images, files.label, plans_manager, configuration_manager, dataset_json
         )
         data, *_ = nnUNetDatasetBlosc2(staging, [case]).load_case(case)
-        channels = len(configuration_manager.normalization_schemes)
-        if len(data) != channels:
+        if len(data) < channels:
             raise ValueError(f"{len(data)} image channels, but dataset.json names {channels}; add the missing files")
         if not np.isfinite(data[:]).all():
             raise ValueError("the images have voxels that are not finite numbers; repair them or remove the case")
