@@ -12,7 +12,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
     setup(
         name="nnunetv2_tpmamba",
         version=VERSION,
-        description="Tri-Plane Mamba adapters for SAM as an nnU-Net v2 trainer: 3D CT segmentation from few annotated cases",
+        description="Tri-Plane Mamba adapters for SAM as an nnU-Net v2 trainer: 3D CT segmentation from few cases",
         long_description=(HERE / "README.md").read_text(encoding="utf-8"),
         long_description_content_type="text/markdown",
         license="Apache-2.0",

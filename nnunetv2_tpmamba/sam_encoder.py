@@ -61,7 +61,7 @@ class SamEncoder(nn.Module):
 
     def attentions(self) -> Iterator[Attention]:
         """The attention layer of every block."""
-        return (block.get_submodule("attn") for block in self.blocks)  # type: ignore[misc]
+        return (block.get_submodule("attn") for block in self.blocks)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images ``(n, 3, H, W)`` to tokens ``(n, h, w, embed_dim)`` with their positions."""

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -119,7 +119,7 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
     def bare_network(self) -> TPMamba:
         """The network without the wrappers of DDP and torch.compile."""
         network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        return cast(TPMamba, network._orig_mod if isinstance(network, OptimizedModule) else network)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         if not self.was_initialized:
@@ -151,9 +151,10 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         if not np.all(np.isfinite(result["loss"])):
             raise RuntimeError(
                 f"the {phase} loss became {float(np.max(result['loss']))} in epoch {self.current_epoch} (cases "
-                f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in {self.output_folder} "
-                "are from before. Check these cases for NaN or infinite voxels; if they are clean, continue with --c "
-                "from the last checkpoint, and if it happens again, train a subclass with a lower initial_lr in its config"
+                f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in "
+                f"{self.output_folder} are older. Check these cases for NaN or infinite voxels; if there are none, "
+                "continue with --c from the last checkpoint, and if it happens again, train a subclass with a lower "
+                "initial_lr in its config"
             )
         return result
 

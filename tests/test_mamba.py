@@ -16,7 +16,7 @@ def block_with_random_parameters(d_model=8, seed=0, **sizes):
 
 
 def step_by_step(block, sequence):
-    """Mamba's inference recurrence: one token at a time, with a window of the last inputs and a state, in plain loops."""
+    """Mamba's inference recurrence in plain loops: one token at a time, a window of the last inputs and a state."""
     p = dict(block.named_parameters())
     d_inner, d_state = p["A_log"].shape
     d_conv = p["conv1d.weight"].shape[-1]
