@@ -167,8 +167,8 @@ def ensure_preprocessed(
     cases = training_cases(raw_folder, dataset_json)
     if len(cases) < DEFAULT_FOLDS and not (preprocessed_folder / "splits_final.json").is_file():
         log(
-            f"only {len(cases)} training cases: nnU-Net's default split needs {DEFAULT_FOLDS}; train with fold 'all' "
-            f"or write a split of your own to {preprocessed_folder / 'splits_final.json'}"
+            f"only {len(cases)} of the {DEFAULT_FOLDS} training cases that nnU-Net's default split needs; train with "
+            f"fold 'all' or write a split of your own to {preprocessed_folder / 'splits_final.json'}"
         )
     survey = _survey(folder, settings, cases, dataset_json)
     if survey.is_complete and survey.is_recorded:

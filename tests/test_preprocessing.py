@@ -411,7 +411,7 @@ class TestChangedDataset:
 
     def test_few_cases_are_mentioned(self, dataset):
         dataset.ensure()
-        assert "only 3 training cases: nnU-Net's default split needs 5" in dataset.log[0]
+        assert "only 3 of the 5 training cases that nnU-Net's default split needs" in dataset.log[0]
         (dataset.preprocessed / "splits_final.json").write_text("[]")
         dataset.ensure()
         assert dataset.log == []
