@@ -1,0 +1,153 @@
+"""What a verb of several steps shows: its steps, the commands it runs, and all they print; also kept in a log file."""
+
+import codecs
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+PATIENCE = 10  # seconds for a process to end by itself
+LAST_LINES = 8  # of a failed command that its error message repeats
+
+
+class Console:
+    """Prints, and keeps what it printed in ``log``; use it in a ``with`` statement.
+
+    Args:
+        log: file to write.
+        steps: how many there will be.
+    """
+
+    def __init__(self, log: Path, steps: int) -> None:
+        self.log = log
+        self.steps = steps
+        self.current = 0
+        self._file = log.open("w", encoding="utf-8", errors="replace", newline="")
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def say(self, text: str) -> None:
+        self._write(text + "\n")
+
+    def step(self, title: str) -> None:
+        self.current += 1
+        self.title = title
+        self.say(f"\n[{self.current}/{self.steps}] {title}")
+
+    def run(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Run one of nnU-Net's console commands to its end, showing it and what it prints.
+
+        Nothing it started outlives it, also when this process is interrupted or terminated.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        self.say(f"$ {shlex.join(command)}")
+        program, *arguments = command
+        tail = _Tail()
+        with subprocess.Popen(
+            [find_program(program), *arguments],
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that its worker processes can be ended with it
+        ) as process:
+            reader = threading.Thread(target=self._copy, args=(process.stdout, tail))
+            reader.start()
+            try:
+                with termination_as_interrupt():
+                    status = process.wait()
+                    reader.join(PATIENCE)
+            finally:
+                if reader.is_alive():  # somebody still holds the pipe
+                    end_session(process)
+                    reader.join()
+        if status != 0:
+            raise RuntimeError(
+                f"step {self.current} ({self.title}) failed: {program} ended with status {status}; all it said is in "
+                f"{self.log}, lastly:\n{tail.lines()}"
+            )
+
+    def _copy(self, pipe: Any, tail: "_Tail") -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        while chunk := os.read(pipe.fileno(), 1 << 16):  # not line by line: progress bars have none
+            text = decoder.decode(chunk)
+            tail.add(text)
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        print(text, end="", flush=True)
+        self._file.write(text)
+        self._file.flush()
+
+
+class _Tail:
+    """The end of a long text."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, text: str) -> None:
+        self.text = (self.text + text)[-10_000:]
+
+    def lines(self) -> str:
+        lines = [line.rstrip() for line in self.text.splitlines() if line.strip()]
+        return "\n".join(f"  {line}" for line in lines[-LAST_LINES:])
+
+
+def find_program(name: str) -> str:
+    """The console command installed beside this Python, else the one in the PATH.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name, path=beside) or shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"the command {name} is neither in {beside} nor in the PATH; is nnU-Net v2 installed?")
+    return found
+
+
+def end_session(process: subprocess.Popen) -> None:
+    """End a process that was started in a session of its own, and all processes in that session."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, signal_number)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, as batch systems and ``timeout`` send it, end us like Ctrl-C, so that children are ended too."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
