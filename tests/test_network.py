@@ -1,0 +1,234 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nnunetv2_tpmamba import TPMamba, TPMambaConfig
+
+
+def random_volume(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def wake_up(network):
+    """Give the layers that start at zero the weights a first step would give them, so that nothing is cut off."""
+    for parameter in network.parameters():
+        if parameter.requires_grad and torch.all(parameter == 0) and parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "upsample", "shape"),
+    [
+        (1, 2, 2, (3, 24, 32)),
+        (1, 14, 2, (1, 8, 8)),
+        (3, 2, 2, (2, 16, 8)),
+        (2, 1, 2, (2, 8, 8)),
+        (5, 100, 2, (1, 16, 16)),
+        (1, 3, 1, (2, 16, 48)),
+    ],
+)
+def test_output_has_the_input_size(tiny_config, channels, classes, upsample, shape):
+    network = TPMamba(channels, classes, replace(tiny_config, in_plane_upsample=upsample))
+    assert network(random_volume(2, channels, *shape)).shape == (2, classes, *shape)
+
+
+def test_fresh_network_gives_exactly_sams_features(tiny_config):
+    """LoRA's B and the adapters' last layers start at zero."""
+    network = TPMamba(1, 2, tiny_config)
+    volume = random_volume(2, 1, 3, 16, 24)
+    slices = volume.expand(-1, 3, -1, -1, -1).transpose(1, 2).flatten(0, 1)
+    slices = torch.nn.functional.interpolate(slices, scale_factor=2, mode="bilinear")
+    with torch.no_grad():
+        for ours, sams in zip(network.features(volume), network.encoder(slices), strict=True):
+            assert torch.equal(ours.flatten(0, 1), sams)
+
+
+def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(tiny_config):
+    network = wake_up(TPMamba(2, 3, tiny_config))
+    network(random_volume(1, 2, 3, 16, 16)).square().mean().backward()
+    without = {name for name, p in network.named_parameters() if p.grad is None or torch.all(p.grad == 0)}
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert without == frozen
+
+
+def test_what_is_frozen(tiny_config):
+    network = TPMamba(2, 3, tiny_config)
+    for name, parameter in network.named_parameters():
+        is_sams = name.startswith("encoder.") and ".lora_" not in name
+        assert parameter.requires_grad != is_sams, name
+
+
+def test_from_scratch_everything_trains(tiny_config):
+    network = TPMamba(1, 3, replace(tiny_config, pretrained=False))
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_default_size():
+    """The design's numbers: about 106 M parameters, 17 M of them trained."""
+    with torch.device("meta"):
+        network = TPMamba(1, 14)
+    total = sum(p.numel() for p in network.parameters())
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert (round(total / 1e6), round(trained / 1e6)) == (106, 17)
+
+
+def test_default_numbers_are_the_papers():
+    config = TPMambaConfig()
+    assert (config.embed_dim, config.depth, config.num_heads, config.encoder_patch_size) == (768, 12, 12, 16)
+    assert (config.adapter_dim, config.dilations) == (96, (1, 2, 4, 8))
+    assert (config.spacing, config.patch_size, config.hu_window) == ((1, 1, 1), (96, 96, 96), (-200, 250))
+    assert (config.batch_size, config.initial_lr, config.num_epochs) == (1, 2e-4, 1000)
+
+
+def test_one_adapter_after_each_block(tiny_config):
+    network = wake_up(TPMamba(1, 2, tiny_config))
+    volume = random_volume(1, 1, 4, 16, 16)
+    assert len(network.adapters) == len(network.encoder.blocks)
+    before = network.features(volume)
+    network.adapters[2].widen.weight.data.zero_()
+    after = network.features(volume)
+    assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [True, True, False, False]
+
+
+def test_decoder_reads_the_last_four_blocks(tiny_config):
+    network = wake_up(TPMamba(1, 2, replace(tiny_config, depth=6)))
+    seen = []
+    network.decoder.register_forward_pre_hook(lambda module, args: seen.extend(args[0]))
+    volume = random_volume(1, 1, 2, 16, 16)
+    network(volume)
+    for read, feature in zip(seen, network.features(volume)[2:], strict=True):
+        assert torch.equal(read, feature.permute(0, 4, 1, 2, 3))
+
+
+def test_batch_of_two_is_two_batches_of_one(tiny_config):
+    network = wake_up(TPMamba(1, 3, tiny_config)).eval()
+    volumes = random_volume(2, 1, 3, 16, 16)
+    with torch.no_grad():
+        together = network(volumes)
+        apart = torch.cat([network(volumes[:1]), network(volumes[1:])])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+
+
+def test_depth_is_seen_only_through_the_adapters(tiny_config):
+    """A frozen slice encoder alone keeps slices apart; the adapters connect them."""
+    volume = random_volume(1, 1, 5, 16, 16).requires_grad_()
+    for network, slices in (TPMamba(1, 2, tiny_config), [2]), (wake_up(TPMamba(1, 2, tiny_config)), [0, 1, 2, 3, 4]):
+        feature = network.features(volume)[-1][0, 2]
+        gradient = torch.autograd.grad((feature * random_volume(*feature.shape)).sum(), volume)[0][0, 0]
+        assert gradient.abs().sum((1, 2)).nonzero().flatten().tolist() == slices
+
+
+def test_one_channel_equals_three_equal_channels(tiny_config):
+    one, three = TPMamba(1, 2, tiny_config), TPMamba(3, 2, tiny_config)
+    three.load_state_dict(one.state_dict())
+    volume = random_volume(1, 1, 2, 16, 16)
+    assert torch.equal(one(volume), three(volume.repeat(1, 3, 1, 1, 1)))
+
+
+def test_other_channel_counts_start_as_the_mean(tiny_config):
+    one, five = TPMamba(1, 2, tiny_config), TPMamba(5, 2, tiny_config)
+    five.load_state_dict(one.state_dict(), strict=False)
+    volume = random_volume(1, 5, 2, 16, 16)
+    torch.testing.assert_close(five(volume), one(volume.mean(1, keepdim=True)), rtol=1e-3, atol=1e-4)
+
+
+def test_merged_lora_predicts_the_same(tiny_config):
+    network = wake_up(TPMamba(1, 2, tiny_config)).eval()
+    volume = random_volume(1, 1, 3, 16, 16)
+    with torch.no_grad():
+        unmerged = network(volume)
+        for attention in network.encoder.attentions():
+            attention.qkv = attention.qkv.merged()
+        torch.testing.assert_close(network(volume), unmerged, rtol=1e-5, atol=1e-5)
+
+
+def test_without_lora(tiny_config):
+    network = TPMamba(1, 2, replace(tiny_config, lora_rank=0))
+    assert not any("lora" in name for name, _ in network.named_parameters())
+    assert all(not p.requires_grad for p in network.encoder.parameters())
+    network(random_volume(1, 1, 2, 8, 8))
+
+
+def test_load_sam_puts_the_encoder_in_place_and_leaves_the_rest(tiny_config):
+    network = wake_up(TPMamba(1, 2, tiny_config))
+    donor = TPMamba(1, 2, replace(tiny_config, lora_rank=0)).encoder.state_dict()
+    others = {n: x.clone() for n, x in network.state_dict().items() if not n.startswith("encoder.") or ".lora_" in n}
+    network.load_sam(donor)
+    state = network.state_dict()
+    assert all(torch.equal(state[f"encoder.{name}"], x) for name, x in donor.items())
+    assert all(torch.equal(state[name], x) for name, x in others.items())
+
+
+def test_load_sam_refuses_what_does_not_fit(tiny_config):
+    network = TPMamba(1, 2, tiny_config)
+    donor = TPMamba(1, 2, replace(tiny_config, lora_rank=0, depth=5)).encoder.state_dict()
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        network.load_sam(donor)
+
+
+def test_segmentation_layer_is_the_one_nnunet_skips_across_label_sets(tiny_config):
+    two, five = (TPMamba(1, n, tiny_config).state_dict() for n in (2, 5))
+    different = {name for name in two if two[name].shape != five[name].shape}
+    assert different == {name for name in two if ".seg_layers." in name}
+
+
+def test_compiles_without_graph_breaks(tiny_config):
+    network = wake_up(TPMamba(1, 2, tiny_config))
+    volume = random_volume(1, 1, 2, 16, 16)
+    logits, gradients = _forward_and_backward(network, network, volume)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    compiled_logits, compiled_gradients = _forward_and_backward(compiled, network, volume)
+    torch.testing.assert_close(compiled_logits, logits, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(compiled_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def _forward_and_backward(forward, network, volume):
+    network.zero_grad(set_to_none=True)
+    logits = forward(volume)
+    logits.square().mean().backward()
+    gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    return logits.detach(), gradients
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "upsample", "good"),
+    [
+        ((20, 250, 250), 2, "(20, 248, 248)"),
+        ((20, 250, 250), 1, "(20, 256, 256)"),
+        ((4, 3, 20), 2, "(4, 8, 16)"),
+        ((0, 16, 16), 2, "(1, 16, 16)"),
+    ],
+)
+def test_bad_patch_size_names_the_nearest_good_one(tiny_config, patch_size, upsample, good):
+    network = TPMamba(1, 2, replace(tiny_config, in_plane_upsample=upsample))
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared
+        network(torch.zeros(1, 1, *patch_size))
+    assert str(error.value) == (
+        f"patch size {patch_size}: H and W must be multiples of {16 // upsample}; set patch_size to e.g. {good}"
+    )
+
+
+def test_wrong_input_is_named(tiny_config):
+    network = TPMamba(2, 2, tiny_config)
+    with pytest.raises(ValueError, match=r"\(B, 2, D, H, W\) is needed, this network was built for 2 channel"):
+        network(torch.zeros(1, 1, 2, 16, 16))
+    with pytest.raises(ValueError, match=r"input of shape \(2, 16, 16\)"):
+        network(torch.zeros(2, 16, 16))
+
+
+def test_too_few_blocks(tiny_config):
+    with pytest.raises(ValueError, match="depth 3: at least 4 blocks are needed"):
+        TPMamba(1, 2, replace(tiny_config, depth=3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_finite_under_autocast(tiny_config, dtype):
+    network = wake_up(TPMamba(1, 2, tiny_config))
+    with torch.autocast("cpu", dtype=dtype):
+        logits = network(random_volume(1, 1, 4, 16, 16))
+    logits.float().square().mean().backward()
+    assert torch.isfinite(logits).all()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
