@@ -1,14 +1,20 @@
 """What several test files share: the real data, small configurations, and nnU-Net in subprocesses."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK
 
 from nnunetv2_tpmamba import TPMambaConfig
+
+# idle threads that spin make a busy machine a hundred times slower; libgomp reads this when torch loads it
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 REPOSITORY = Path(__file__).parents[1]
 PLUGIN = REPOSITORY / "nnunetv2_tpmamba" / "plugin"
@@ -74,6 +80,35 @@ class NnUNet:
         if check and result.returncode:
             pytest.fail(f"{command} exited with {result.returncode}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
         return result
+
+
+def write_raw_dataset(folder, cases, shape=(12, 24, 24), spacing=(1.0, 1.0, 1.0), channels=("CT",), seed=0):
+    """A raw data set of noisy CTs with two blobs in each; ``shape`` and ``spacing`` (mm) in the order (z, y, x)."""
+    generator = np.random.default_rng(seed)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+
+    def write(array, path):
+        image = SimpleITK.GetImageFromArray(array)
+        image.SetSpacing(spacing[::-1])
+        SimpleITK.WriteImage(image, path)
+
+    for case in cases:
+        label = np.zeros(shape, np.uint8)
+        for value in (1, 2):
+            center = [int(generator.integers(size // 4, size - size // 4 + 1)) for size in shape]
+            label[tuple(slice(max(c - 3, 0), c + 3) for c in center)] = value
+        write(label, folder / "labelsTr" / f"{case}.nii.gz")
+        for channel in range(len(channels)):
+            image = generator.normal(0, 30, shape) + 80 * label - 100 * (label == 0)
+            write(image.astype(np.int16), folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
+    description = {
+        "channel_names": dict(enumerate(channels)),
+        "labels": {"background": 0, "one": 1, "two": 2},
+        "numTraining": len(cases),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
 
 
 @pytest.fixture

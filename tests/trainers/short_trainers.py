@@ -1,29 +1,44 @@
-"""Trainers with the fewest iterations nnU-Net allows, so that its real commands finish in a test."""
+"""Trainers with few iterations, so that nnU-Net's real commands finish in a test."""
 
+import os
 from dataclasses import replace
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunetv2_tpmamba.trainer import nnUNetTrainerTPMamba
 from nnunetv2_tpmamba.variants import nnUNetTrainerTPMamba_demo, nnUNetTrainerTPMamba_small
+
+FEW = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}
+
+
+class nnUNetTrainerTPMamba_short(nnUNetTrainerTPMamba):
+    """The full-size network, whose validation is not mirrored: that would take eight times as long."""
+
+    config = replace(nnUNetTrainerTPMamba.config, **FEW, mirroring=False)
 
 
 class nnUNetTrainerTPMamba_small_short(nnUNetTrainerTPMamba_small):
-    config = replace(
-        nnUNetTrainerTPMamba_small.config,
-        num_epochs=1,
-        num_iterations_per_epoch=2,
-        num_val_iterations_per_epoch=1,
-        mirroring=False,
-    )
+    config = replace(nnUNetTrainerTPMamba_small.config, **FEW, mirroring=False)
 
 
 class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
-    """Two epochs; stops after the first, as if killed, while a file called ``stop`` is in its folder."""
+    """Two epochs; saves after each, and ends after the first, as if killed, while STOP_AFTER_AN_EPOCH is set."""
 
-    config = replace(
-        nnUNetTrainerTPMamba_demo.config, num_epochs=2, num_iterations_per_epoch=3, num_val_iterations_per_epoch=1
-    )
+    config = replace(nnUNetTrainerTPMamba_demo.config, **(FEW | {"num_epochs": 2}))
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.save_every = 1
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        if "STOP_AFTER_AN_EPOCH" in os.environ:
+            os._exit(3)
+
+
+class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
+    config = replace(nnUNetTrainerTPMamba_demo_short.config, initial_lr=1e30)
 
 
 class nnUNetTrainer_short(nnUNetTrainer):
