@@ -13,6 +13,7 @@ from test_raw_dataset import make_raw, snapshot
 
 from nnunetv2_tpmamba import console
 from nnunetv2_tpmamba.cli import demo
+from nnunetv2_tpmamba.phantom import write_dataset
 
 FAKE_NNUNET = """
 import json, os, pathlib, shutil, sys
@@ -207,3 +208,21 @@ def test_epochs_are_a_positive_number(epochs, capsys):
         run_demo("--epochs", epochs)
     assert ended.value.code == 2
     assert "is not a whole number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_real_demo_segments_unseen_phantoms(tmp_path):
+    assert run_demo("--out", tmp_path / "out") == 0
+    summary = json.loads((tmp_path / "out" / "predictions" / "summary.json").read_text())
+    assert len(summary["metric_per_case"]) == demo.PHANTOM_UNSEEN
+    assert summary["foreground_mean"]["Dice"] >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_real_commands_work_on_two_cases_of_a_users_folder(tmp_path, capsys):
+    write_dataset(tmp_path / "my CTs", num_training=2, num_test=0)
+    assert run_demo("--out", tmp_path / "out", "--data", tmp_path / "my CTs", "--epochs", 1) == 0
+    assert "Dataset700_myCTs" in capsys.readouterr().out
+    assert matplotlib.image.imread(tmp_path / "out" / "demo.png").shape[1] == 1080
