@@ -1,0 +1,27 @@
+"""Check that training can start on this machine, and say what to do where it cannot.
+
+One line per check: "ok", "note" (works, but should be known) or "FAIL" (training nnUNetTrainerTPMamba cannot start),
+and what to do about it. Nothing is changed, downloaded or kept. The exit status is 0 if nothing failed, else 1.
+"""
+
+import argparse
+
+from nnunetv2_tpmamba.diagnosis import CHECKS, FAIL, examine
+
+HELP = "check that training can start here"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """There are none."""
+
+
+def run(args: argparse.Namespace) -> int:
+    failed = 0
+    for title, check in CHECKS.items():
+        finding = examine(title, check)
+        failed += finding.state == FAIL
+        print(f"{finding.state:4}  {finding.text}", flush=True)
+        for advice in finding.advice:
+            print(f"      -> {advice}", flush=True)
+    print(f"\n{failed} of {len(CHECKS)} checks failed." if failed else "\nTraining can start.")
+    return 1 if failed else 0
