@@ -127,8 +127,8 @@ def check_trainer() -> Finding:
         return Finding(FAIL, f"{SEARCHED} is not set, so nnU-Net does not find the trainers", (export,))
     for folder in takewhile(lambda folder: folder.resolve() != ours, folders):  # nnU-Net stops where it finds one
         if folder.resolve() in ours.parents:
-            text = f"{SEARCHED} names {folder}, which is above the trainers' folder: nnU-Net would import every module"
-            return Finding(FAIL, f"{text} it finds there, which breaks torch.compile and pickling", (export,))
+            text = f"{SEARCHED} names {folder}, which is above the trainers' folder: from there nnU-Net finds nothing,"
+            return Finding(FAIL, f"{text} or classes that torch.compile and pickling cannot use", (export,))
 
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
