@@ -1,0 +1,239 @@
+"""nnU-Net's real commands in subprocesses, as a user runs them: on real CTs, and on tiny ones where it takes many."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import blosc2
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from checkpoints import write_meta_checkpoint
+from conftest import write_raw_dataset
+
+TRAIN = ("3d_fullres", 0)
+ON_CPU = ("-device", "cpu")
+
+
+def model_folder(nnunet, dataset, trainer):
+    return nnunet.results / dataset / f"{trainer}__nnUNetPlans__3d_fullres"
+
+
+def predict(nnunet, dataset, trainer, images, output, **environment):
+    nnunet.run(
+        *("nnUNetv2_predict", "-i", images, "-o", output, "-d", dataset, "-c", "3d_fullres", "-f", 0, "-tr", trainer),
+        *("-npp", 1, "-nps", 1, "--disable_tta", *ON_CPU),
+        **environment,
+    )
+    return sorted(output.glob("*.nii.gz"))
+
+
+def assert_same_geometry(predicted, image):
+    for path in (predicted, image):
+        assert path.is_file(), path
+    result, given = SimpleITK.ReadImage(str(predicted)), SimpleITK.ReadImage(str(image))
+    assert result.GetSize() == given.GetSize()
+    for quantity in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(result, quantity)(), getattr(given, quantity)(), atol=1e-5, err_msg=quantity)
+
+
+def content(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+class TestRealCT:
+    """Dataset702: plan, preprocess, train the small network and the stock baseline side by side, predict new CTs."""
+
+    NAME = "Dataset702_HeadNeckCrop"
+    OURS, STOCK = "nnUNetTrainerTPMamba_small_short", "nnUNetTrainer_short"
+
+    @pytest.fixture(scope="class")
+    def trained(self, real_data, module_nnunet):
+        nnunet = module_nnunet
+        (nnunet.raw / self.NAME).symlink_to(real_data / self.NAME)
+        nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
+        folder = nnunet.preprocessed / self.NAME
+        cases = sorted(path.name[:7] for path in (folder / "gt_segmentations").iterdir())
+        # one validation case: each takes the small network several seconds
+        (folder / "splits_final.json").write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]))
+        before = content(folder)
+        nnunet.run("nnUNetv2_train", 702, *TRAIN, "-tr", self.STOCK, *ON_CPU)
+        nnunet.run("nnUNetv2_train", 702, *TRAIN, "-tr", self.OURS, *ON_CPU, nnUNet_def_n_proc="2")
+        after = content(folder)
+        nnunet.untouched = {path: digest for path, digest in after.items() if path in before} == before
+        return nnunet
+
+    def test_baselines_data_are_untouched(self, trained):
+        assert trained.untouched
+
+    def test_model_folder_holds_the_papers_settings(self, trained):
+        plans = json.loads((model_folder(trained, self.NAME, self.OURS) / "plans.json").read_text())
+        settings = plans["configurations"]["3d_fullres"]
+        assert settings["spacing"] == [1.0, 1.0, 1.0]
+        assert settings["patch_size"] == [96, 96, 96]
+        assert plans["plans_name"] == "nnUNetPlans"
+        stock = json.loads((model_folder(trained, self.NAME, self.STOCK) / "plans.json").read_text())
+        assert stock["transpose_forward"] == [1, 0, 2]  # what makes this data set the hard one
+        assert plans["transpose_forward"] == [0, 1, 2]
+
+    def test_preprocessed_arrays_are_at_1_mm_in_0_1(self, trained, real_data):
+        folder = trained.preprocessed / self.NAME / "nnUNetPlans_3d_fullres_tpmamba"
+        arrays = [path for path in sorted(folder.glob("*.b2nd")) if not path.name.endswith("_seg.b2nd")]
+        assert len(arrays) == 24
+        for path in arrays:
+            image = SimpleITK.ReadImage(str(real_data / self.NAME / "imagesTr" / f"{path.stem}_0000.nii.gz"))
+            size_in_mm = np.array(image.GetSize()[::-1]) * image.GetSpacing()[::-1]
+            values = blosc2.open(str(path), mode="r")[:]
+            assert values.shape == (1, *np.round(size_in_mm))
+            assert values.min() >= 0
+            assert values.max() <= 1
+
+    def test_both_validate_and_their_results_lie_side_by_side(self, trained):
+        for trainer in (self.OURS, self.STOCK):
+            summary = model_folder(trained, self.NAME, trainer) / "fold_0" / "validation" / "summary.json"
+            assert len(json.loads(summary.read_text())["metric_per_case"]) == 1
+
+    @pytest.mark.parametrize("trainer", [OURS, STOCK])
+    def test_prediction_has_each_inputs_geometry(self, trained, real_data, tmp_path, trainer):
+        images = real_data / self.NAME / "imagesTs"
+        predicted = predict(trained, self.NAME, trainer, images, tmp_path)
+        assert len(predicted) == 6
+        for path in predicted:
+            assert_same_geometry(path, images / path.name.replace(".nii.gz", "_0000.nii.gz"))
+            assert set(np.unique(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))) <= {0, 1, 2, 3}
+
+
+class TestTinyCT:
+    """Two folds started together on fresh data, both stopped after an epoch, one continued, then prediction."""
+
+    NAME = "Dataset902_Blobs"
+    TRAINER = "nnUNetTrainerTPMamba_demo_short"
+
+    @pytest.fixture(scope="class")
+    def planned(self, module_nnunet):
+        write_raw_dataset(module_nnunet.raw / self.NAME, [f"case{i}" for i in range(5)], (16, 20, 24), (3.0, 2.0, 2.0))
+        module_nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 902, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+        return module_nnunet
+
+    @pytest.fixture(scope="class")
+    def stopped(self, planned):
+        """The outputs of the two folds, which end without a word after their first epoch."""
+        command = [str(Path(sys.executable).with_name("nnUNetv2_train")), "902", "3d_fullres"]
+        options = ["-tr", self.TRAINER, *ON_CPU]
+        logs = [planned.results.with_name(f"fold_{fold}.log") for fold in (0, 1)]
+        folds = []
+        for fold, log in enumerate(logs):
+            with log.open("w") as output:  # not a pipe, which the orphaned workers would hold open
+                folds.append(
+                    subprocess.Popen(
+                        [*command, str(fold), *options],
+                        env={**planned.environment, "STOP_AFTER_AN_EPOCH": "1"},
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+        for fold in folds:
+            fold.wait(timeout=300)
+            os.killpg(fold.pid, signal.SIGKILL)
+        outputs = [log.read_text() for log in logs]
+        assert [fold.returncode for fold in folds] == [3, 3], "\n".join(outputs)
+        return outputs
+
+    @pytest.fixture(scope="class")
+    def continued(self, planned, stopped):
+        fold = model_folder(planned, self.NAME, self.TRAINER) / "fold_0"
+        at_stop = torch.load(fold / "checkpoint_latest.pth", weights_only=False)
+        result = planned.run("nnUNetv2_train", 902, *TRAIN, "-tr", self.TRAINER, "--c", *ON_CPU)
+        return at_stop, result.stdout, torch.load(fold / "checkpoint_final.pth", weights_only=False)
+
+    def test_folds_started_together_make_each_case_once(self, stopped):
+        made = [output.count("preprocessing 5 of 5 cases") for output in stopped]
+        assert sorted(made) == [0, 1], "\n".join(stopped)
+
+    def test_continues_where_it_stopped(self, continued):
+        at_stop, output, final = continued
+        assert at_stop["current_epoch"] == 1
+        assert final["current_epoch"] == 2
+        epochs = [line.split()[-1] for line in output.splitlines() if " Epoch " in line and "time" not in line]
+        assert epochs == ["1"]
+        assert f"Current learning rate: {round(1e-3 * 0.5**0.9, 5)}" in output
+        assert final["logging"]["train_losses"][0] == at_stop["logging"]["train_losses"][0]
+        assert len(final["logging"]["lrs"]) == 2
+        step = [next(iter(c["optimizer_state"]["state"].values()))["step"] for c in (at_stop, final)]
+        assert step == [2, 4]
+
+    def test_predicts_without_sam_file_and_network(self, planned, continued, tmp_path):
+        """Images smaller than the patch, of one slice, and larger than the patch, with a tilted geometry."""
+        images = tmp_path / "images"
+        images.mkdir()
+        for name, shape, spacing in (
+            ("smaller", (4, 8, 8), (3.0, 2.0, 2.0)),
+            ("one_slice", (1, 30, 30), (5.0, 2.0, 2.0)),
+            ("larger", (40, 90, 60), (5.0, 2.0, 2.0)),
+        ):
+            array = np.random.default_rng(0).normal(0, 100, shape).astype(np.int16)
+            image = SimpleITK.GetImageFromArray(array)
+            image.SetSpacing(spacing[::-1])
+            image.SetOrigin((-120.0, 30.5, 900.0))
+            image.SetDirection((-1, 0, 0, 0, 0, 1, 0, 1, 0))
+            SimpleITK.WriteImage(image, images / f"{name}_0000.nii.gz")
+        nowhere = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
+        assert "TPMAMBA_SAM_CHECKPOINT" not in planned.environment
+        predicted = predict(planned, self.NAME, self.TRAINER, images, tmp_path / "out", **nowhere)
+        assert len(predicted) == 3
+        for path in predicted:
+            assert_same_geometry(path, images / path.name.replace(".nii.gz", "_0000.nii.gz"))
+
+    def test_without_sam_file_and_network_it_says_what_to_do(self, planned, stopped, tmp_path):
+        nowhere = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
+        before = content(planned.preprocessed)
+        result = planned.run(
+            "nnUNetv2_train", 902, *TRAIN, "-tr", "nnUNetTrainerTPMamba", *ON_CPU, check=False, **nowhere
+        )
+        assert result.returncode == 1
+        message = result.stderr.splitlines()[-1]
+        assert "TPMAMBA_SAM_CHECKPOINT" in message
+        assert "nnUNetv2_tpmamba weights" in message
+        assert str(tmp_path) in message  # where it looked
+        assert content(planned.preprocessed) == before
+
+    def test_a_diverging_training_stops(self, planned, stopped):
+        result = planned.run(
+            "nnUNetv2_train", 902, *TRAIN, "-tr", "nnUNetTrainerTPMamba_demo_diverging", *ON_CPU, check=False
+        )
+        assert result.returncode == 1
+        assert "loss became nan in epoch 0" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_full_size_trains_and_predicts_without_its_sam_file(real_data, nnunet, tmp_path):
+    """The paper's network through the real commands; the SAM file is gone before prediction."""
+    name, trainer = TestRealCT.NAME, "nnUNetTrainerTPMamba_short"
+    (nnunet.raw / name).symlink_to(real_data / name)
+    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    cases = sorted(path.name[:7] for path in (real_data / name / "labelsTr").iterdir())
+    splits = nnunet.preprocessed / name / "splits_final.json"
+    splits.write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]))
+    sam = write_meta_checkpoint(tmp_path / "sam_vit_b.pth")
+    command = ("nnUNetv2_train", 702, *TRAIN, "-tr", trainer, *ON_CPU)
+    nnunet.run(*command, timeout=3000, TPMAMBA_SAM_CHECKPOINT=str(sam), nnUNet_def_n_proc="2")
+    sam.unlink()
+
+    images = tmp_path / "images"
+    images.mkdir()
+    image = sorted((real_data / name / "imagesTs").iterdir())[0]
+    os.symlink(image, images / image.name)
+    nowhere = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
+    (predicted,) = predict(nnunet, name, trainer, images, tmp_path / "out", **nowhere)
+    assert_same_geometry(predicted, image)
