@@ -22,13 +22,13 @@ import SimpleITK
 from filelock import FileLock
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from test_plans import SHARED_DATA, stock_plans
 
 from nnunetv2_tpmamba import preprocessing
 from nnunetv2_tpmamba.cli import preprocess as preprocess_verb
+from nnunetv2_tpmamba.manifest import Manifest, SourceFile, training_cases
 from nnunetv2_tpmamba.plans import derive_plans
-from nnunetv2_tpmamba.preprocessing import Manifest, ensure_preprocessed, training_cases
+from nnunetv2_tpmamba.preprocessing import ensure_preprocessed
 
 DATASET = "Dataset001_Test"
 ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")
@@ -253,15 +253,6 @@ class TestTheData:
         assert mri.min() < -1
 
 
-def test_training_cases_are_nnunet_s(tmp_path):
-    dataset = Dataset(tmp_path).create()
-    for case in ("a", "a_1", "b_0000", "b.c"):
-        dataset.add_case(case, channels=2)
-    listed = get_filenames_of_train_images_and_targets(str(dataset.raw), dataset.dataset_json)
-    expected = {case: (files["images"], files["label"]) for case, files in listed.items()}
-    assert {case: tuple(files) for case, files in training_cases(dataset.raw, dataset.dataset_json).items()} == expected
-
-
 def test_training_cases_listed_in_dataset_json(tmp_path, sequential):
     dataset = Dataset(tmp_path).create()
     dataset.add_case("a")
@@ -297,18 +288,6 @@ class TestNothingToDo:
         assert dataset.ensure() == dataset.folder
         assert dataset.ensure(raw_folder=None) == dataset.folder
 
-    def test_patch_size_does_not_matter(self, dataset):
-        before = dataset.made_at()
-        dataset.plans["configurations"]["3d_fullres"]["patch_size"] = [32, 32, 32]
-        dataset.ensure()
-        assert dataset.made_at() == before
-
-    def test_statistics_that_stock_normalization_ignores_do_not_matter(self, dataset):
-        before = dataset.made_at()
-        dataset.plans["foreground_intensity_properties_per_channel"]["0"]["median"] = 1.0
-        dataset.ensure()
-        assert dataset.made_at() == before
-
 
 class TestChangedDataset:
     def test_case_added(self, dataset):
@@ -326,7 +305,7 @@ class TestChangedDataset:
         dataset.ensure()
         assert dataset.made_again(before) == set()
         assert set(dataset.made_at()) == {f"{case}{ending}" for case in ("bb", "ccc") for ending in ENDINGS}
-        assert re.search("removing from .*no longer have them: a$", dataset.log[-1])
+        assert "(no longer in the raw data: a)" in dataset.log[-2]
 
     @pytest.mark.parametrize("name", ["imagesTr/a_0000.nii", "labelsTr/a.nii"])
     def test_content_replaced_at_the_same_size(self, dataset, name):
@@ -363,7 +342,7 @@ class TestChangedDataset:
         dataset.ensure()
         assert dataset.made_at() == before
         assert Manifest.read(dataset.folder).cases["a"].sources[1].mtime_ns == 10**18
-        monkeypatch.setattr(preprocessing, "_fingerprint", None)  # no need to read the file again
+        monkeypatch.setattr(SourceFile, "of", None)  # no need to read the file again
         dataset.ensure()
 
     @pytest.mark.parametrize("ending", ENDINGS)
@@ -385,12 +364,6 @@ class TestChangedDataset:
         )
         assert dataset.load("a")[0].max() == pytest.approx(300 / 450)
 
-    def test_other_labels(self, dataset):
-        before = dataset.made_at()
-        dataset.dataset_json["labels"]["ignore"] = 2
-        dataset.ensure()
-        assert dataset.made_again(before) == {"a", "bb", "ccc"}
-
     def test_label_copy_deleted(self, dataset):
         copy = dataset.preprocessed / "gt_segmentations/a.nii"
         copy.unlink()
@@ -405,7 +378,7 @@ class TestChangedDataset:
         copy = dataset.preprocessed / "gt_segmentations/a.nii"
         copy.parent.mkdir()
         copy.write_bytes(b"older")
-        copy.with_name(".a.nii.partial").touch(mode=0o400)  # of a killed run
+        copy.with_name(".a.nii.partial").touch()  # of a killed run
         dataset.ensure()
         assert contents(copy.parent) == contents(dataset.raw / "labelsTr")
 
@@ -428,49 +401,36 @@ class TestErrors:
     def test_raw_data_absent(self, unmade):
         with pytest.raises(
             FileNotFoundError,
-            match=rf"_tpmamba do not exist, and the environment variable nnUNet_raw is not set.*"
-            rf"run `nnUNetv2_tpmamba preprocess -d {DATASET} -c 3d_fullres -p nnUNetPlans` where they are and copy",
+            match=r"_tpmamba are not ready \(no case was made\), and nnUNet_raw is not set; run "
+            rf"`nnUNetv2_tpmamba preprocess -d {DATASET} -c 3d_fullres -p nnUNetPlans` where the raw data are and copy",
         ):
             unmade.ensure(raw_folder=None)
-        with pytest.raises(FileNotFoundError, match=r"the raw data .*/gone do not exist"):
+        with pytest.raises(FileNotFoundError, match=r"there is no .*/gone/imagesTr/\*_0000.nii; run"):
             unmade.ensure(raw_folder=unmade.raw / "gone")
 
     def test_raw_data_absent_and_a_trainer_with_its_own_spacing(self, unmade):
         unmade.plans = derive_plans(unmade.plans, "3d_fullres", unmade.dataset_json, spacing=(3, 3, 3))
-        with pytest.raises(FileNotFoundError, match=r"_3mm do not exist.* or start this training where they are"):
+        with pytest.raises(FileNotFoundError, match=r"_3mm are not ready .*; start this training where the raw"):
             unmade.ensure(raw_folder=None)
 
     def test_raw_data_absent_and_data_half_made(self, dataset):
         manifest = Manifest.read(dataset.folder)
         manifest.cases["bb"] = None
         manifest.write(dataset.folder)
-        with pytest.raises(FileNotFoundError, match=r"lack 1 of 3 cases \(not made yet: bb\), and"):
+        with pytest.raises(FileNotFoundError, match=r"not ready \(not made yet: bb\), and"):
             dataset.ensure(raw_folder=None)
 
     def test_raw_data_absent_and_labels_too(self, dataset):
         shutil.rmtree(dataset.preprocessed / "gt_segmentations")
-        with pytest.raises(FileNotFoundError, match=r"lack labels for validation \(a, bb, ccc\), and"):
+        with pytest.raises(FileNotFoundError, match=r"label not in gt_segmentations: a, bb, ccc\), and"):
             dataset.ensure(raw_folder=None)
-
-    def test_no_images_folder(self, unmade):
-        shutil.rmtree(unmade.raw / "imagesTr")
-        with pytest.raises(FileNotFoundError, match="imagesTr do not exist"):
-            unmade.ensure()
 
     def test_no_cases(self, unmade):
         shutil.rmtree(unmade.raw / "imagesTr")
+        with pytest.raises(FileNotFoundError, match=r"there is no .*/imagesTr/\*_0000.nii"):
+            unmade.ensure()
         (unmade.raw / "imagesTr").mkdir()
-        with pytest.raises(FileNotFoundError, match=r"imagesTr holds no image <case>_0000.nii"):
-            unmade.ensure()
-        unmade.dataset_json["dataset"] = {}
-        with pytest.raises(FileNotFoundError, match=r"dataset.json lists no training case"):
-            unmade.ensure()
-
-    def test_label_is_missing(self, unmade):
-        (unmade.raw / "labelsTr/bb.nii").unlink()
-        with pytest.raises(
-            FileNotFoundError, match=r"case bb: .*labelsTr/bb.nii does not exist; restore it or remove the"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"there is no .*/imagesTr/\*_0000.nii"):
             unmade.ensure()
 
     def test_bad_cases_are_named_and_good_ones_kept(self, unmade):
@@ -512,31 +472,15 @@ class TestErrors:
     def test_many_bad_cases(self, unmade):
         for case in "cdefgh":
             unmade.add_case(case, label=np.ones((8, 10, 10), np.uint8))
-        with pytest.raises(RuntimeError, match=r"^6 of 8 cases could not .* and more; the finished cases are kept"):
+        with pytest.raises(RuntimeError, match=r"^6 of 8 cases could not .* and 1 more; the finished cases are kept"):
             unmade.ensure()
 
     def test_folder_cannot_be_written(self, unmade, monkeypatch):
         monkeypatch.setattr(preprocessing, "FileLock", denied)
         with pytest.raises(
-            OSError, match=r"lack 2 of 2 cases .*, and the folder cannot be written .*make it writable or run"
+            OSError, match=r"\(not made yet: a, bb\), and the folder cannot be written .*make it writable or run"
         ):
             unmade.ensure()
-
-    def test_data_of_unknown_origin(self, dataset):
-        shutil.rmtree(dataset.folder / ".tpmamba")
-        for options in ({}, {"raw_folder": None}):
-            with pytest.raises(
-                ValueError, match=r"holds data, but no .tpmamba/manifest.json .*copy that hidden sub-folder"
-            ):
-                dataset.ensure(**options)
-
-    @pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": {}, "cases": {"a": {"sizes": 1}}}'])
-    def test_manifest_damaged(self, dataset, content):
-        (dataset.folder / ".tpmamba/manifest.json").write_text(content)
-        with pytest.raises(
-            ValueError, match=r"manifest.json cannot be read \(.*delete .*_tpmamba, it will be made again"
-        ):
-            dataset.ensure()
 
     def test_no_processes(self, unmade):
         with pytest.raises(ValueError, match="num_processes 0: at least one process is needed"):
@@ -644,9 +588,9 @@ class TestRealProcesses:
         self.check_complete(unmade)
 
     def test_worker_dies(self, unmade, monkeypatch):
-        monkeypatch.setattr(preprocessing, "_preprocess_case", die)
+        monkeypatch.setattr(preprocessing, "preprocess_case", die)
         with pytest.raises(
-            RuntimeError, match=r"one of 1 preprocessing processes died .* memory .* with fewer processes"
+            RuntimeError, match=r"one of 1 preprocessing processes died, .* memory; .* with fewer processes"
         ):
             unmade.ensure(num_processes=1)
         assert self.finished(unmade) == set()
@@ -654,7 +598,7 @@ class TestRealProcesses:
         assert not list((unmade.folder / ".tpmamba").glob("staging-*"))
 
 
-def die(*args):
+def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -724,7 +668,7 @@ class TestCommand:
     def test_variables_not_set(self, run, dataset, monkeypatch):
         shutil.rmtree(dataset.folder)
         monkeypatch.delenv("nnUNet_raw")
-        with pytest.raises(FileNotFoundError, match="the environment variable nnUNet_raw is not set"):
+        with pytest.raises(FileNotFoundError, match="nnUNet_raw is not set"):
             run("-d", "1")
         monkeypatch.delenv("nnUNet_preprocessed")
         with pytest.raises(OSError, match="the environment variable nnUNet_preprocessed is not set"):

@@ -1,0 +1,249 @@
+"""What a preprocessed data folder holds, what it was made from, and what has to be made again.
+
+Beside the cases, the folder has a ``.tpmamba/manifest.json``: the settings the data were made with and, for each
+finished case, the size, date and SHA-256 of its raw files and the sizes of what was written. ``Survey.of`` compares
+that with what is there now. The sub-folder: nnU-Net tells a data folder's format from the files directly inside it.
+"""
+
+import hashlib
+import json
+import os
+import re
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from .plans import intensity_properties
+
+BOOKKEEPING = ".tpmamba"
+CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")  # of the files nnU-Net's preprocessor writes for one case
+INTENSITIES_USED = {  # by nnU-Net's normalization schemes; another scheme is taken to use all of them
+    "CTNormalization": ("percentile_00_5", "percentile_99_5", "mean", "std"),
+    "ZScoreNormalization": (),
+    "NoNormalization": (),
+    "RescaleTo01Normalization": (),
+    "RGBTo01Normalization": (),
+}
+
+
+class Case(NamedTuple):
+    """The raw files of a training case."""
+
+    images: list[str]
+    label: str
+
+    @property
+    def paths(self) -> list[str]:
+        """The images, then the label."""
+        return [*self.images, self.label]
+
+
+@dataclass
+class SourceFile:
+    """A raw file as it was when its case was made."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str) -> "SourceFile":
+        """Read the file."""
+        stat = os.stat(path)  # before reading: a file that changes meanwhile must not look unchanged later
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return cls(stat.st_size, stat.st_mtime_ns, digest.hexdigest())
+
+
+@dataclass
+class CaseRecord:
+    """A finished case: what it was made from (the images, then the label) and the sizes of what was written."""
+
+    sources: list[SourceFile]
+    sizes: list[int]
+
+
+@dataclass
+class Manifest:
+    """What a data folder holds: the settings it is made with and its cases, those still to be made as None."""
+
+    settings: dict[str, Any]
+    cases: dict[str, CaseRecord | None]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest | None":
+        """Read the folder's manifest; None if it has none and holds no data.
+
+        Raises:
+            ValueError: the manifest is damaged, or there are data without one.
+        """
+        path = folder / BOOKKEEPING / "manifest.json"
+        has_data = any(folder.glob("*.b2nd"))  # asked first, because the manifest is written before the data
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            cases = {
+                case: record and CaseRecord([SourceFile(**source) for source in record["sources"]], record["sizes"])
+                for case, record in content["cases"].items()
+            }
+            return cls(content["settings"], cases)
+        except FileNotFoundError:
+            if not has_data:
+                return None
+            raise ValueError(
+                f"{folder} holds data, but no {BOOKKEEPING}/manifest.json that says how they were made; copy that "
+                "hidden sub-folder too, or delete the folder, it will be made again"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} cannot be read ({error!r}); delete {folder}, it will be made again") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest in one step, so that a kill leaves the former one."""
+        path = folder / BOOKKEEPING / "manifest.json"
+        unfinished = path.with_suffix(".partial")
+        unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        os.replace(unfinished, path)
+
+
+@dataclass
+class Survey:
+    """What is there and what has to be done."""
+
+    current: dict[str, CaseRecord] = field(default_factory=dict)
+    outdated: dict[str, str] = field(default_factory=dict)  # and why
+    unlabelled: list[str] = field(default_factory=list)  # current, but not in gt_segmentations
+    removed: list[str] = field(default_factory=list)  # no longer among the raw data
+    is_recorded: bool = True  # False: the raw files' dates changed, not their content
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self.current) and not (self.outdated or self.unlabelled or self.removed)
+
+    def describe(self) -> str:
+        """What is wrong with which cases."""
+        problems: dict[str, list[str]] = {}
+        for case, reason in self.outdated.items():
+            problems.setdefault(reason, []).append(case)
+        problems["label not in gt_segmentations"] = self.unlabelled
+        problems["no longer in the raw data"] = self.removed
+        described = [f"{problem}: {name_some(cases)}" for problem, cases in problems.items() if cases]
+        return "; ".join(described) or "no case was made"
+
+    @classmethod
+    def of(cls, folder: Path, settings: dict[str, Any], cases: dict[str, Case], label_ending: str) -> "Survey":
+        """Compare a data folder with the settings and the raw cases; with itself alone if there are none.
+
+        A raw file of the size and date on record is taken to be the same; of another date, its content is compared.
+
+        Args:
+            folder: the data folder, which need not exist.
+            settings: see ``data_settings``.
+            cases: the raw cases by name.
+            label_ending: of the labels' file names.
+
+        Raises:
+            ValueError: the folder holds data whose origin is unknown, see ``Manifest.read``.
+        """
+        manifest = Manifest.read(folder) or Manifest(settings, {})
+        survey = cls(removed=[case for case in manifest.cases if cases and case not in cases])
+        for case in cases or manifest.cases:
+            record = manifest.cases.get(case)
+            if record is None:
+                survey.outdated[case] = "not made yet"
+            elif manifest.settings != settings:
+                survey.outdated[case] = f"made with other settings ({_difference(manifest.settings, settings)})"
+            elif [_size(folder / f"{case}{ending}") for ending in CASE_ENDINGS] != record.sizes:
+                survey.outdated[case] = "preprocessed file missing or damaged"
+            elif (sources := _unchanged(cases[case], record.sources) if cases else record.sources) is None:
+                survey.outdated[case] = "image or label changed"
+            else:
+                survey.is_recorded &= sources == record.sources
+                survey.current[case] = CaseRecord(sources, record.sizes)
+                if _size(label_copy(folder, case, label_ending)) != sources[-1].size:
+                    survey.unlabelled.append(case)
+        return survey
+
+
+def training_cases(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, Case]:
+    """List the training cases of a raw dataset, as nnU-Net does but without its pool of processes.
+
+    Args:
+        raw_folder: the dataset's folder in nnUNet_raw.
+        dataset_json: the dataset's description.
+
+    Raises:
+        FileNotFoundError: a case lacks its label, or a file that dataset.json lists.
+    """
+    if "dataset" in dataset_json:
+        listed = get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json))
+        cases = {case: Case(files["images"], files["label"]) for case, files in listed.items()}
+    else:
+        ending = dataset_json["file_ending"]
+        cases = {}
+        for image in sorted((raw_folder / "imagesTr").glob(f"*{ending}")):
+            if match := re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", image.name):
+                label = raw_folder / "labelsTr" / f"{match[1]}{ending}"
+                cases.setdefault(match[1], Case([], str(label))).images.append(str(image))
+    for case, files in cases.items():
+        for path in files.paths:
+            if not os.path.isfile(path):
+                raise FileNotFoundError(f"case {case}: {path} does not exist; restore it or remove the case")
+    return cases
+
+
+def data_settings(plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the content of the preprocessed files; the patch size, which does not, is left out."""
+    chosen = plans["configurations"][configuration]
+    labels = dataset_json["labels"]
+    statistics = intensity_properties(plans)
+    settings = {
+        "preprocessor": chosen["preprocessor_name"],
+        "reader": plans["image_reader_writer"],
+        "transpose": plans["transpose_forward"],
+        "spacing": chosen["spacing"],
+        "normalization": chosen["normalization_schemes"],
+        "intensities": [  # only those that are used: the others change with every new case
+            {name: statistics[str(channel)][name] for name in INTENSITIES_USED.get(scheme, statistics[str(channel)])}
+            for channel, scheme in enumerate(chosen["normalization_schemes"])
+        ],
+        "mask for normalization": chosen["use_mask_for_norm"],
+        "image resampling": [chosen["resampling_fn_data"], chosen["resampling_fn_data_kwargs"]],
+        "label resampling": [chosen["resampling_fn_seg"], chosen["resampling_fn_seg_kwargs"]],
+        "labels": [list(labels.values()), labels.get("ignore")],  # nnU-Net stores where each label is
+    }
+    return json.loads(json.dumps(settings))  # as they will be read back
+
+
+def label_copy(folder: Path, case: str, label_ending: str) -> Path:
+    """Where nnU-Net's validation looks for the case's label: beside the data folder."""
+    return folder.parent / "gt_segmentations" / f"{case}{label_ending}"
+
+
+def name_some(names: list[str], most: int = 5) -> str:
+    """List the first names and count the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _unchanged(case: Case, recorded: list[SourceFile]) -> list[SourceFile] | None:
+    """The raw files with their present dates if their contents are as recorded, else None."""
+    if len(case.paths) != len(recorded):
+        return None
+    sources = []
+    for path, known in zip(case.paths, recorded, strict=True):
+        stat = os.stat(path)
+        is_same = (stat.st_size, stat.st_mtime_ns) == (known.size, known.mtime_ns)
+        sources.append(known if is_same else SourceFile.of(path))
+    return sources if [source.sha256 for source in sources] == [known.sha256 for known in recorded] else None
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [name for name in now if before.get(name) != now[name]]
+    return ", ".join(f"{name} {before.get(name)} instead of {now[name]}" for name in changed)
