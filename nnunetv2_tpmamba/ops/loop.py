@@ -2,7 +2,8 @@
 
 Within a chunk everything but the recurrence itself is one tensor operation, so temporaries are ``(K, batch, E, N)`` for
 ``K = sqrt(L)`` steps and never ``(batch, L, E, N)``. The backward pass is ours, not autograd's: it keeps the state
-before each chunk and recomputes the others, from the last chunk to the first. In the comments ``a = exp(delta A)``.
+before each chunk and recomputes the others, from the last chunk to the first. Time is the first axis throughout, so
+that a chunk is a view; ``a = exp(delta A)`` as in README.md.
 """
 
 import math
@@ -14,44 +15,54 @@ from torch import Tensor
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; all tensors of one floating dtype."""
+    u, delta, B, C = _time_first(u, delta, B, C)
     y = D * u
-    x = u.new_zeros(u.shape[0], *A.shape)
-    for steps in _chunks(u.shape[1]):
-        states, _ = _chunk_states(x, u[:, steps], delta[:, steps], A, B[:, steps])
-        y[:, steps] += torch.einsum("kben,bkn->bke", states[1:], C[:, steps])
+    x = u.new_zeros(u.shape[1], *A.shape)
+    for steps in _chunks(len(u)):
+        states, _ = _chunk_states(x, delta[steps] * u[steps], delta[steps], A, B[steps])
+        y[steps] += (states[1:] @ C[steps, :, :, None])[..., 0]
         x = states[-1]
-    return y
+    return y.transpose(0, 1)
 
 
 def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)``."""
-    chunks = list(_chunks(u.shape[1]))
-    x = u.new_zeros(u.shape[0], *A.shape)
+    grad_y, u, delta, B, C = _time_first(grad_y, u, delta, B, C)
+    drive = delta * u
+    chunks = list(_chunks(len(u)))
+    x = u.new_zeros(u.shape[1], *A.shape)
     before_chunk = []
     for steps in chunks:
         before_chunk.append(x)
-        x = _chunk_states(x, u[:, steps], delta[:, steps], A, B[:, steps])[0][-1].clone()
+        x = _chunk_states(x, drive[steps], delta[steps], A, B[steps])[0][-1].clone()
 
-    grad_u, grad_D = grad_y * D, (grad_y * u).sum((0, 1))
-    grad_delta, grad_A, grad_B, grad_C = (torch.zeros_like(x) for x in (delta, A, B, C))
+    grad_drive, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (drive, delta, B, C))
+    grad_A = torch.zeros_like(A)
     from_later = torch.zeros_like(x)  # what later steps want of the present state
     for steps in reversed(chunks):
-        states, a = _chunk_states(before_chunk.pop(), u[:, steps], delta[:, steps], A, B[:, steps])
-        grad_x = torch.einsum("bke,bkn->kben", grad_y[:, steps], C[:, steps]).contiguous()
+        states, a = _chunk_states(before_chunk.pop(), drive[steps], delta[steps], A, B[steps])
+        grad_x = grad_y[steps, :, :, None] * C[steps, :, None, :]
         for k in reversed(range(len(grad_x))):
             grad_x[k] += from_later
             torch.mul(a[k], grad_x[k], out=from_later)
-        drive = delta[:, steps] * u[:, steps]
-        grad_drive = torch.einsum("kben,bkn->bke", grad_x, B[:, steps])
-        grad_B[:, steps] = torch.einsum("kben,bke->bkn", grad_x, drive)
-        grad_C[:, steps] = torch.einsum("kben,bke->bkn", states[1:], grad_y[:, steps])
+        grad_drive[steps] = (grad_x @ B[steps, :, :, None])[..., 0]
+        grad_B[steps] = (drive[steps, :, None, :] @ grad_x)[:, :, 0]
+        grad_C[steps] = (grad_y[steps, :, None, :] @ states[1:])[:, :, 0]
         grad_exponent = a.mul_(grad_x).mul_(states[:-1])  # of delta A
-        grad_A += (grad_exponent * delta[:, steps].transpose(0, 1)[..., None]).sum((0, 1))
-        grad_delta[:, steps] = (grad_exponent * A).sum(-1).transpose(0, 1) + grad_drive * u[:, steps]
-        grad_u[:, steps] += grad_drive * delta[:, steps]
+        grad_delta[steps] = torch.linalg.vecdot(grad_exponent, A)
+        grad_A += grad_exponent.mul_(delta[steps, :, :, None]).sum((0, 1))
+
+    grad_u = grad_drive * delta + grad_y * D
+    grad_delta += grad_drive * u
+    grad_D = (grad_y * u).sum((0, 1))
+    grad_u, grad_delta, grad_B, grad_C = (x.transpose(0, 1) for x in (grad_u, grad_delta, grad_B, grad_C))
     return grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D
+
+
+def _time_first(*sequences: Tensor) -> Iterator[Tensor]:
+    return (x.transpose(0, 1).contiguous() for x in sequences)
 
 
 def _chunks(L: int) -> Iterator[slice]:
@@ -59,12 +70,12 @@ def _chunks(L: int) -> Iterator[slice]:
     return (slice(start, min(start + size, L)) for start in range(0, L, size))
 
 
-def _chunk_states(x: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk_states(x: Tensor, drive: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
     """The state before the chunk (given as ``x``) and after each step ``(K + 1, batch, E, N)``; ``a`` of each step."""
-    a = torch.exp(delta.transpose(0, 1)[..., None] * A)
+    a = (delta[..., None] * A).exp_()
     states = torch.empty(len(a) + 1, *x.shape, dtype=x.dtype, device=x.device)
     states[0] = x
-    states[1:] = torch.einsum("bke,bkn->kben", delta * u, B)
+    torch.mul(drive[..., None], B[:, :, None, :], out=states[1:])
     for k in range(len(a)):
         states[k + 1].addcmul_(a[k], states[k])
     return states, a
