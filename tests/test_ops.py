@@ -1,9 +1,11 @@
 """The selective scan: every implementation against the reference, for the output and every gradient."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from nnunetv2_tpmamba.ops import selective_scan
+from nnunetv2_tpmamba.ops import implementations, operator, selective_scan
 from nnunetv2_tpmamba.ops.implementations import (
     LOOP,
     Implementation,
@@ -33,6 +35,15 @@ def output_and_gradients(scan, inputs):
     return [y.detach(), *torch.autograd.grad(y, leaves, cotangent)]
 
 
+@pytest.fixture(params=["numba", "PyTorch loop"])
+def implementation(request, monkeypatch):
+    """Let the operator run on each implementation that a CPU has."""
+    chosen = implementation_for("cpu") if request.param == "numba" else LOOP
+    assert chosen.name == request.param, chosen.note
+    monkeypatch.setattr(operator, "implementation_for", lambda device_type, dtype: chosen)
+
+
+@pytest.mark.usefixtures("implementation")
 @pytest.mark.parametrize("L", [1, 2, 63, 64, 65, 500, 1152])
 @pytest.mark.parametrize(("batch", "E", "N"), [(2, 12, 16), (1, 5, 3)])
 def test_matches_reference(L, batch, E, N):
@@ -153,7 +164,52 @@ def test_an_implementation_is_used_only_after_it_agreed_with_the_reference():
     assert why_unusable(LOOP, cpu) == ""
     assert "differs from the reference" in why_unusable(Implementation("wrong", wrong, LOOP.backward), cpu)
     assert why_unusable(Implementation("broken", broken, LOOP.backward), cpu) == "RuntimeError: no kernel image"
-    assert implementation_for("cpu").name == "PyTorch loop"
+
+
+def test_each_device_and_precision_has_an_implementation():
+    assert implementation_for("cpu").name == "numba"
+    assert implementation_for("cpu", torch.float64).name == "PyTorch loop"
+    assert implementation_for("mps").name == "PyTorch loop"
+
+
+def test_a_broken_installation_falls_back(monkeypatch):
+    monkeypatch.setitem(implementations.FASTER, "cpu", ("numba", "no_such_module"))
+    fallback = implementation_for.__wrapped__("cpu")
+    assert fallback.name == "PyTorch loop"
+    assert fallback.note.startswith("numba not used: ModuleNotFoundError")
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("name", ["u", "delta", "B", "C"])
+def test_nan_stays_in_its_sequence_and_after_its_step(name):
+    inputs = dict(zip(NAMES, scan_inputs(2, 12, 4, 3), strict=True))
+    inputs[name][0, 5] = float("nan")
+    y = selective_scan(**inputs)
+    expected = selective_scan_reference(**inputs)
+    assert torch.equal(y.isnan(), expected.isnan())
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.usefixtures("implementation")
+def test_extreme_decays():
+    """exp(delta A) from 1 - 1e-7 down to an underflow."""
+    u, delta, A, B, C, D = scan_inputs(1, 200, 6, 4)
+    delta = delta * torch.tensor([1e-6, 1e-3, 1.0, 10.0, 100.0, 1e4])
+    inputs = [u, delta, A, B, C, D]
+    for a, e in zip(
+        output_and_gradients(selective_scan, inputs),
+        output_and_gradients(selective_scan_reference, inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-5 * e.abs().max().item())
+
+
+def test_threads_may_call_it_together():
+    inputs = scan_inputs(4, 300, 16, 16)
+    expected = selective_scan(*inputs)
+    with ThreadPoolExecutor(4) as pool:
+        for y in pool.map(lambda _: selective_scan(*inputs), range(16)):
+            assert torch.equal(y, expected)
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """Which implementation of the selective scan runs on which device, decided by trying it there."""
 
+import importlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import loop, mamba_ssm
+from . import loop
 from .reference import selective_scan_reference
 
 
@@ -21,16 +22,22 @@ class Implementation(NamedTuple):
 
 
 LOOP = Implementation("PyTorch loop", loop.scan_forward, loop.scan_backward)
-MAMBA_SSM = Implementation("mamba-ssm", mamba_ssm.scan_forward, mamba_ssm.scan_backward)
+FASTER = {"cpu": ("numba", "numba_cpu"), "cuda": ("mamba-ssm", "mamba_ssm")}  # name and module; float32 only
 
 
 @lru_cache
-def implementation_for(device_type: str) -> Implementation:
+def implementation_for(device_type: str, dtype: torch.dtype = torch.float32) -> Implementation:
     """The implementation to use on ``device_type`` (``"cpu"``, ``"cuda"``, ``"mps"``), tried once per process."""
-    if device_type != "cuda":
+    if device_type not in FASTER or dtype != torch.float32:
         return LOOP
-    problem = why_unusable(MAMBA_SSM, torch.device(device_type))
-    return LOOP._replace(note=f"mamba-ssm not used: {problem}") if problem else MAMBA_SSM
+    name, module_name = FASTER[device_type]
+    try:
+        module = importlib.import_module(f".{module_name}", __package__)
+    except Exception as error:  # a broken installation can raise anything
+        return LOOP._replace(note=f"{name} not used: {_first_line(error)}")
+    implementation = Implementation(name, module.scan_forward, module.scan_backward)
+    problem = why_unusable(implementation, torch.device(device_type))
+    return LOOP._replace(note=f"{name} not used: {problem}") if problem else implementation
 
 
 def why_unusable(implementation: Implementation, device: torch.device) -> str:
@@ -50,7 +57,11 @@ def why_unusable(implementation: Implementation, device: torch.device) -> str:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             actual = (implementation.forward(*inputs), *implementation.backward(grad_y, *inputs))
     except Exception as error:  # a broken CUDA build can raise anything
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return _first_line(error)
     if not all(torch.allclose(a, e, rtol=1e-3, atol=1e-4) for a, e in zip(actual, expected, strict=True)):
         return "its result differs from the reference"
     return ""
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

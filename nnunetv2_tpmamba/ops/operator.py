@@ -63,7 +63,7 @@ def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) 
     # the kernels' own matrix products would follow autocast to fp16
     with torch.autocast(u.device.type, enabled=False):
         # torch.compile plans with the strides that register_fake promises
-        return implementation_for(u.device.type).forward(u, delta, A, B, C, D).contiguous()
+        return implementation_for(u.device.type, u.dtype).forward(u, delta, A, B, C, D).contiguous()
 
 
 @torch.library.custom_op("tpmamba::selective_scan_backward", mutates_args=())
@@ -71,7 +71,8 @@ def _scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     with torch.autocast(u.device.type, enabled=False):
-        gu, gdelta, gA, gB, gC, gD = implementation_for(u.device.type).backward(grad_y, u, delta, A, B, C, D)
+        backward = implementation_for(u.device.type, u.dtype).backward
+        gu, gdelta, gA, gB, gC, gD = backward(grad_y, u, delta, A, B, C, D)
         return gu.contiguous(), gdelta.contiguous(), gA.contiguous(), gB.contiguous(), gC.contiguous(), gD.contiguous()
 
 

@@ -1,0 +1,132 @@
+"""The selective scan on the CPU, compiled by numba: one pass over the inputs, sequences in parallel, states in cache.
+
+Same signatures and, for the backward pass, the same formulas as :mod:`.loop`; float32 only. Numba compiles the two
+kernels at the first call, which takes some seconds, and keeps the result on disk.
+"""
+
+import math
+import threading
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import float32
+from torch import Tensor
+
+REORDER_SUMS = {"contract", "reassoc", "nsz"}  # so that they vectorise; NaN and infinity keep their meaning
+compiled = numba.njit(parallel=True, cache=True, fastmath=REORDER_SUMS)
+ONE_AT_A_TIME = threading.Lock()  # numba's fallback for threads aborts when two of ours call it together
+
+
+def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; float32 CPU tensors."""
+    y = torch.empty(u.shape)
+    _run(_forward, u, delta, A, B, C, D, y)
+    return y
+
+
+def scan_backward(
+    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)``."""
+    batch = len(u)
+    grad_u, grad_delta, grad_B, grad_C = (torch.empty(x.shape) for x in (u, delta, B, C))
+    grad_A, grad_D = torch.zeros(batch, *A.shape), torch.zeros(batch, *D.shape)  # of each sequence
+    gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
+    _run(_backward, grad_y, u, delta, A, B, C, D, *gradients)
+    return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)
+
+
+def _run(kernel: Any, *tensors: Tensor) -> None:
+    with ONE_AT_A_TIME:
+        numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+        kernel(*(x.detach().contiguous().numpy() for x in tensors))
+
+
+@numba.njit(fastmath=REORDER_SUMS)
+def _exp(x: Any) -> Any:
+    """e^x within 2 units in the last place, in arithmetic that vectorises, which a call of the C library does not."""
+    x = float32(-87.0) if x < float32(-87.0) else x
+    x = float32(89.0) if x > float32(89.0) else x
+    i = np.floor(x * float32(1.4426950408889634) + float32(0.5))
+    f = x - i * float32(0.693359375) + i * float32(2.12194440e-4)  # ln 2 in two parts
+    p = float32(1 / 720)
+    for coefficient in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
+        p = p * f + float32(coefficient)
+    return p * np.int32((np.int32(i) + 127) << 23).view(np.float32)
+
+
+@compiled
+def _forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, y: Any) -> None:
+    batch, L, E = u.shape
+    N = A.shape[1]
+    for b in numba.prange(batch):
+        x = np.zeros((E, N), np.float32)
+        for t in range(L):
+            for e in range(E):
+                step = delta[b, t, e]
+                drive = step * u[b, t, e]
+                total = float32(0)
+                for n in range(N):
+                    state = _exp(step * A[e, n]) * x[e, n] + drive * B[b, t, n]
+                    x[e, n] = state
+                    total += state * C[b, t, n]
+                y[b, t, e] = total + D[e] * u[b, t, e]
+
+
+@compiled
+def _backward(
+    grad_y: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any,
+    grad_u: Any, grad_delta: Any, grad_A: Any, grad_B: Any, grad_C: Any, grad_D: Any,
+) -> None:  # fmt: skip
+    batch, L, E = u.shape
+    N = A.shape[1]
+    chunk = max(1, int(math.sqrt(L)))
+    num_chunks = (L + chunk - 1) // chunk
+    for b in numba.prange(batch):
+        before = np.zeros((num_chunks + 1, E, N), np.float32)  # the state before each chunk
+        for c in range(num_chunks):
+            before[c + 1] = before[c]
+            for t in range(c * chunk, min((c + 1) * chunk, L)):
+                for e in range(E):
+                    step = delta[b, t, e]
+                    drive = step * u[b, t, e]
+                    for n in range(N):
+                        before[c + 1, e, n] = _exp(step * A[e, n]) * before[c + 1, e, n] + drive * B[b, t, n]
+
+        from_later = np.zeros((E, N), np.float32)  # what later steps want of the present state
+        states = np.empty((chunk + 1, E, N), np.float32)
+        for c in range(num_chunks - 1, -1, -1):
+            start, stop = c * chunk, min((c + 1) * chunk, L)
+            states[0] = before[c]
+            for t in range(start, stop):
+                k = t - start
+                for e in range(E):
+                    step = delta[b, t, e]
+                    drive = step * u[b, t, e]
+                    for n in range(N):
+                        states[k + 1, e, n] = _exp(step * A[e, n]) * states[k, e, n] + drive * B[b, t, n]
+            for t in range(stop - 1, start - 1, -1):
+                k = t - start
+                grad_B[b, t] = 0
+                grad_C[b, t] = 0
+                for e in range(E):
+                    step = delta[b, t, e]
+                    drive = step * u[b, t, e]
+                    gy = grad_y[b, t, e]
+                    grad_drive = float32(0)
+                    grad_step = float32(0)
+                    for n in range(N):
+                        a = _exp(step * A[e, n])
+                        gx = from_later[e, n] + gy * C[b, t, n]
+                        grad_C[b, t, n] += gy * states[k + 1, e, n]
+                        grad_B[b, t, n] += gx * drive
+                        grad_drive += gx * B[b, t, n]
+                        from_later[e, n] = gx * a
+                        grad_exponent = gx * a * states[k, e, n]  # of step * A
+                        grad_step += grad_exponent * A[e, n]
+                        grad_A[b, e, n] += grad_exponent * step
+                    grad_u[b, t, e] = grad_drive * step + gy * D[e]
+                    grad_delta[b, t, e] = grad_step + grad_drive * u[b, t, e]
+                    grad_D[b, e] += gy * u[b, t, e]
