@@ -1,5 +1,9 @@
 """The selective scan: every implementation against the reference, for the output and every gradient."""
 
+import importlib
+import subprocess
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -172,6 +176,49 @@ def test_each_device_and_precision_has_an_implementation():
     assert implementation_for("mps").name == "PyTorch loop"
 
 
+def test_the_first_call_may_come_from_the_operator():
+    """Where autograd records nothing, the trial of an implementation must work too."""
+    script = """
+import torch
+from nnunetv2_tpmamba.ops import selective_scan
+from nnunetv2_tpmamba.ops.implementations import implementation_for
+inputs = [torch.rand(*shape) for shape in ((1, 3, 2), (1, 3, 2), (2, 2), (1, 3, 2), (1, 3, 2), (2,))]
+selective_scan(*[x.requires_grad_() for x in inputs]).sum().backward()
+print(implementation_for("cpu").name, implementation_for("cpu").note)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["numba"]
+
+
+def test_mamba_ssms_function_is_called_with_its_axes(monkeypatch):
+    """A stand-in with the signature of mamba_ssm's SelectiveScanFn, computing with the loop."""
+
+    class SelectiveScanFn:
+        @staticmethod
+        def forward(ctx, u, delta, A, B, C, D=None):
+            assert all(x.is_contiguous() for x in (u, delta, A, B, C, D))
+            ctx.save_for_backward(u.mT, delta.mT, A, B.mT, C.mT, D)
+            return LOOP.forward(*ctx.saved_tensors).mT
+
+        @staticmethod
+        def backward(ctx, grad_y):
+            u, delta, A, B, C, D = LOOP.backward(grad_y.mT, *ctx.saved_tensors)
+            return u.mT, delta.mT, A, B.mT, C.mT, D, None, None, None, None
+
+    interface = types.ModuleType("mamba_ssm.ops.selective_scan_interface")
+    interface.SelectiveScanFn = SelectiveScanFn
+    for name in ("mamba_ssm", "mamba_ssm.ops"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    monkeypatch.delitem(sys.modules, "nnunetv2_tpmamba.ops.mamba_ssm", raising=False)
+    module = importlib.import_module("nnunetv2_tpmamba.ops.mamba_ssm")
+    try:
+        theirs = Implementation("mamba-ssm", module.scan_forward, module.scan_backward)
+        assert why_unusable(theirs, torch.device("cpu")) == ""
+    finally:
+        del sys.modules["nnunetv2_tpmamba.ops.mamba_ssm"]
+
+
 def test_a_broken_installation_falls_back(monkeypatch):
     monkeypatch.setitem(implementations.FASTER, "cpu", ("numba", "no_such_module"))
     fallback = implementation_for.__wrapped__("cpu")
@@ -196,11 +243,8 @@ def test_extreme_decays():
     u, delta, A, B, C, D = scan_inputs(1, 200, 6, 4)
     delta = delta * torch.tensor([1e-6, 1e-3, 1.0, 10.0, 100.0, 1e4])
     inputs = [u, delta, A, B, C, D]
-    for a, e in zip(
-        output_and_gradients(selective_scan, inputs),
-        output_and_gradients(selective_scan_reference, inputs),
-        strict=True,
-    ):
+    expected = output_and_gradients(selective_scan_reference, inputs)
+    for a, e in zip(output_and_gradients(selective_scan, inputs), expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-5 * e.abs().max().item())
 
 

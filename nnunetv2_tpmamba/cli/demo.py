@@ -184,6 +184,9 @@ def environment(out: Path, epochs: int | None) -> dict[str, str]:
         nnUNet_compile="f",  # compiling would take longer than it saves in minutes
         PYTHONUNBUFFERED="1",
     )
+    env.setdefault(
+        "OMP_WAIT_POLICY", "passive"
+    )  # threads that spin while they wait take the CPU from the other process
     if epochs is not None:
         env["TPMAMBA_DEMO_EPOCHS"] = str(epochs)
     return env
