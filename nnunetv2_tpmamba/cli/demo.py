@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.console import Console
 from nnunetv2_tpmamba.raw_dataset import RawDataset
 from nnunetv2_tpmamba.scores import Scores
@@ -31,7 +32,6 @@ FOLDER_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 PHANTOM = "Dataset700_PhantomAbdomen"
 PHANTOM_TRAINING, PHANTOM_UNSEEN = 10, 3
 MARKER = "demo.json"  # says that a folder was made by this command, and for which data set
-HU_WINDOW = (-200.0, 250.0)
 MOST_CASES_SHOWN = 6
 
 
@@ -182,6 +182,7 @@ def environment(out: Path, epochs: int | None) -> dict[str, str]:
         nnUNet_n_proc_DA=str(max(1, min(cores // 2, 8))),
         nnUNet_def_n_proc=str(min(cores, 4)),
         nnUNet_compile="f",  # compiling would take longer than it saves in minutes
+        OMP_WAIT_POLICY="PASSIVE",  # threads that spin while they wait steal the cores from augmentation
         PYTHONUNBUFFERED="1",
     )
     env.setdefault(
@@ -240,7 +241,7 @@ def load_comparison(
     )
     voxels = SimpleITK.GetArrayFromImage(image)
     is_ct = str(next(iter(description["channel_names"].values()))).casefold() == "ct"
-    black, white = HU_WINDOW if is_ct else np.percentile(voxels, (0.5, 99.5))
+    black, white = TPMambaConfig.hu_window if is_ct else np.percentile(voxels, (0.5, 99.5))
     return Comparison(
         title,
         voxels,
