@@ -48,3 +48,8 @@ class TPMambaConfig:
     oversample_foreground: float = 0.5  # of the patches; nnU-Net's default, where it is one of two in a batch
     mirroring: bool = True  # in training and, as nnU-Net has it, then also at prediction
     ct_noise_scale: float = 0.25  # of the HU window; nnU-Net's noise is meant for z-scores, of about 110 HU
+
+    @property
+    def token_size(self) -> int:
+        """Voxels of the input on a side of a token."""
+        return self.encoder_patch_size // self.in_plane_upsample

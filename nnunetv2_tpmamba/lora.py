@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LoRAQKV(nn.Linear):
-    """A frozen fused qkv projection whose q and v learn a low-rank correction.
+    """A fused qkv projection, usually frozen, whose q and v learn a low-rank correction.
 
     ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain
     projection. It is a ``nn.Linear`` with the projection's own parameter names plus four, so a SAM state dict loads

@@ -46,7 +46,7 @@ class TPMamba(nn.Module):
             )
         self.input_channels = input_channels
         self.in_plane_upsample = config.in_plane_upsample
-        self.token_size = config.encoder_patch_size // config.in_plane_upsample  # voxels
+        self.token_size = config.token_size
 
         self.encoder = SamEncoder(
             config.embed_dim,
@@ -107,14 +107,17 @@ class TPMamba(nn.Module):
                 f"input of shape {tuple(volume.shape)}: (B, {self.input_channels}, D, H, W) is needed, "
                 f"this network was built for {self.input_channels} channel(s)"
             )
-        patch_size = tuple(volume.shape[2:])
-        D, *in_plane = patch_size
-        t = self.token_size
-        if D < 1 or any(size < t or size % t for size in in_plane):
-            good = (max(D, 1), *(max(round(size / t), 1) * t for size in in_plane))
-            raise ValueError(
-                f"patch size {patch_size}: H and W must be multiples of {t}; set patch_size to e.g. {good}"
-            )
+        check_patch_size(tuple(volume.shape[2:]), self.token_size)
+
+
+def check_patch_size(patch_size: tuple[int, ...], token_size: int) -> None:
+    """Raise ``ValueError`` for a patch ``(D, H, W)`` in voxels that tokens of ``token_size`` voxels do not fill."""
+    D, *in_plane = patch_size
+    if D < 1 or any(size < token_size or size % token_size for size in in_plane):
+        good = (max(D, 1), *(max(round(size / token_size), 1) * token_size for size in in_plane))
+        raise ValueError(
+            f"patch size {patch_size}: H and W must be multiples of {token_size}; set patch_size to e.g. {good}"
+        )
 
 
 def _mean_projection(input_channels: int) -> nn.Conv3d:

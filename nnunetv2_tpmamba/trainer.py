@@ -19,7 +19,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import TPMambaConfig
-from .network import TPMamba
+from .network import TPMamba, check_patch_size
 from .ops.implementations import implementation_for
 from .plans import derive_plans
 from .preprocessing import ensure_preprocessed
@@ -36,7 +36,7 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
     Source: Wang et al., MICCAI 2024, section 2.3.
 
     Raises:
-        ValueError: a 2D or cascade configuration.
+        ValueError: a 2D or cascade configuration; a variant whose patch size its tokens do not fill.
     """
 
     config = TPMambaConfig()
@@ -49,6 +49,7 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - the host's signature
     ) -> None:
+        check_patch_size(self.config.patch_size, self.config.token_size)
         num_gpus = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
         plans = derive_plans(
             plans,

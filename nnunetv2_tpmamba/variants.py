@@ -65,7 +65,10 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - the host's signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = int(os.environ.get("TPMAMBA_DEMO_EPOCHS", self.num_epochs))
+        epochs = os.environ.get("TPMAMBA_DEMO_EPOCHS", str(self.num_epochs))
+        if not epochs.isdecimal() or int(epochs) < 1:
+            raise ValueError(f"TPMAMBA_DEMO_EPOCHS is {epochs!r}; set it to a whole number of at least 1, or unset it")
+        self.num_epochs = int(epochs)
 
 
 class nnUNetTrainerTPMamba_1epoch(nnUNetTrainerTPMamba):

@@ -14,7 +14,7 @@ NAME = PACKAGE.name
 
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
-    "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom"}
+    "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
     | {"pictures", "raw_dataset", "scores"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},

@@ -314,6 +314,21 @@ def test_demo_epochs_can_be_set(make, monkeypatch):
     assert make(variants.nnUNetTrainerTPMamba_demo, initialized=False).num_epochs == 7
 
 
+@pytest.mark.parametrize("epochs", ["0", "-3", "many", ""])
+def test_bad_demo_epochs_are_refused(make, monkeypatch, epochs):
+    monkeypatch.setenv("TPMAMBA_DEMO_EPOCHS", epochs)
+    with pytest.raises(ValueError, match=f"TPMAMBA_DEMO_EPOCHS is '{epochs}'; set it to a whole number"):
+        make(variants.nnUNetTrainerTPMamba_demo, initialized=False)
+
+
+def test_a_patch_that_tokens_do_not_fill_is_refused_before_anything_is_made(make):
+    class Odd(nnUNetTrainerTPMamba_tiny):
+        config = replace(TINY, patch_size=(8, 20, 16))
+
+    with pytest.raises(ValueError, match=r"patch size \(8, 20, 16\): H and W must be multiples of 8"):
+        make(Odd, initialized=False)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_full_size_step_on_a_real_ct(real_data, nnunet, tmp_path, monkeypatch):
