@@ -41,6 +41,7 @@ class TPMambaConfig:
 
     # training
     initial_lr: float = 2e-4  # AdamW, falls to 0, paper 2.3
+    warmup_epochs: int = 0  # with a smaller learning rate; the paper has none
     weight_decay: float = 1e-2  # AdamW's default; the paper names no value
     num_epochs: int = 1000  # paper 2.3, nnU-Net
     num_iterations_per_epoch: int = 250  # nnU-Net

@@ -140,7 +140,7 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
             {"params": undecayed, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.initial_lr)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.config.warmup_epochs)
 
     def train_step(self, batch: dict) -> dict:
         return self._finite(super().train_step(batch), "training", batch)
@@ -188,6 +188,20 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
 
     def _set_batch_size_and_oversample(self) -> None:
         self.batch_size = self.config.batch_size  # per GPU; sampling is probabilistic, so every rank does the same
+
+
+class WarmupPolyLR(PolyLRScheduler):
+    """nnU-Net's schedule, scaled by 1/(w+1), 2/(w+1), ... in the first w epochs; nnU-Net's own for w = 0."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, initial_lr: float, max_steps: int, warmup_steps: int) -> None:
+        self.warmup_steps = warmup_steps
+        super().__init__(optimizer, initial_lr, max_steps)
+
+    def step(self, current_step: int | None = None) -> None:
+        super().step(current_step)
+        if current_step is not None and current_step < self.warmup_steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] *= (current_step + 1) / (self.warmup_steps + 1)
 
 
 class ScaledGaussianNoise(GaussianNoiseTransform):

@@ -181,6 +181,20 @@ def test_learning_rate_falls_to_zero_over_the_epochs(make):
     np.testing.assert_allclose([r.pop() for r in rates], expected)
 
 
+def test_warmup_scales_the_first_epochs_only(make):
+    class Warm(nnUNetTrainerTPMamba_tiny):
+        config = replace(nnUNetTrainerTPMamba_tiny.config, warmup_epochs=1)
+
+    rates = {}
+    for cls in (nnUNetTrainerTPMamba_tiny, Warm):
+        made = make(cls)
+        rates[cls] = []
+        for epoch in (0, 1, 2, 0):  # a resumed training starts anywhere
+            made.lr_scheduler.step(epoch)
+            rates[cls].append(made.optimizer.param_groups[1]["lr"])
+    np.testing.assert_allclose(np.divide(rates[Warm], rates[nnUNetTrainerTPMamba_tiny]), [0.5, 1, 1, 0.5])
+
+
 def test_foreground_is_sampled_by_chance(make):
     made = make()
     assert made.batch_size == 1

@@ -25,7 +25,9 @@ class nnUNetTrainerTPMamba_small_short(nnUNetTrainerTPMamba_small):
 class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
     """Two epochs; saves after each, and ends after the first, as if killed, while STOP_AFTER_AN_EPOCH is set."""
 
-    config = replace(nnUNetTrainerTPMamba_demo.config, **(FEW | {"num_epochs": 2}))
+    config = replace(
+        nnUNetTrainerTPMamba_demo.config, **FEW | {"num_epochs": 2, "initial_lr": 1e-3, "warmup_epochs": 0}
+    )
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
         super().__init__(plans, configuration, fold, dataset_json, device)
