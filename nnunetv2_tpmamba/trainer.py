@@ -150,13 +150,15 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
 
     def _finite(self, result: dict, phase: str, batch: dict) -> dict:
         if not np.all(np.isfinite(result["loss"])):
-            raise RuntimeError(
+            message = (
                 f"the {phase} loss became {float(np.max(result['loss']))} in epoch {self.current_epoch} (cases "
                 f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in "
                 f"{self.output_folder} are older. Check these cases for NaN or infinite voxels; if there are none, "
                 "continue with --c from the last checkpoint, and if it happens again, train a subclass with a lower "
                 "initial_lr in its config"
             )
+            self.print_to_log_file(message)  # nnU-Net's workers may have the last word on the screen
+            raise RuntimeError(message)
         return result
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:

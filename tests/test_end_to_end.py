@@ -212,7 +212,10 @@ class TestTinyCT:
             "nnUNetv2_train", 902, *TRAIN, "-tr", "nnUNetTrainerTPMamba_demo_diverging", *ON_CPU, check=False
         )
         assert result.returncode == 1
-        assert "loss became nan in epoch 0" in result.stderr.splitlines()[-1]
+        assert "RuntimeError: the training loss became nan in epoch 0" in result.stderr
+        fold = model_folder(planned, self.NAME, "nnUNetTrainerTPMamba_demo_diverging") / "fold_0"
+        (log,) = fold.glob("training_log_*.txt")
+        assert "the training loss became nan in epoch 0" in log.read_text()
 
 
 @pytest.mark.slow

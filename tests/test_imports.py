@@ -37,7 +37,9 @@ ALLOWED = {
     "config": set(),
     # the demo
     "console": set(),
-    "phantom": set(),
+    "phantom": {"anatomy", "canvas"},
+    "anatomy": {"canvas"},
+    "canvas": set(),
     "pictures": set(),
     "raw_dataset": set(),
     "scores": set(),
