@@ -21,7 +21,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
         package_data={"nnunetv2_tpmamba": ["py.typed", "ops/README.md"]},
         python_requires=">=3.10",
         install_requires=[
-            "torch>=2.4",  # the network; 2.4 is the first with torch.library.custom_op and torch.amp.custom_fwd
+            "torch>=2.4",  # the network; 2.4 is the first with torch.library.custom_op
             "nnunetv2>=2.8.1",  # the host; 2.8 is the first that reads nnUNet_extTrainer
             "timm",  # SAM's ViT-B; nnU-Net's dynamic-network-architectures chooses the version
             "numba",  # compiles the selective scan for CPUs

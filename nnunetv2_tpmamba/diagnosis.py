@@ -121,12 +121,12 @@ def check_trainer() -> Finding:
     folders = [Path(folder) for folder in value.split(os.pathsep) if folder.strip()]
     ours = PLUGIN.resolve()
     missing = [folder for folder in folders if not folder.exists()]
-    others = [f for f in folders if f not in missing and f.resolve() not in (ours, *ours.parents)]
+    others = [f for f in folders if f not in missing and f.resolve() != ours and not is_above_trainers(f)]
     export = os.pathsep.join([f"export {SEARCHED}=$(nnUNetv2_tpmamba path)", *(shlex.quote(str(f)) for f in others)])
     if not folders:
         return Finding(FAIL, f"{SEARCHED} is not set, so nnU-Net does not find the trainers", (export,))
     for folder in takewhile(lambda folder: folder.resolve() != ours, folders):  # nnU-Net stops where it finds one
-        if folder.resolve() in ours.parents:
+        if is_above_trainers(folder):
             text = f"{SEARCHED} names {folder}, which is above the trainers' folder: from there nnU-Net finds nothing,"
             return Finding(FAIL, f"{text} or classes that torch.compile and pickling cannot use", (export,))
 
@@ -143,6 +143,13 @@ def check_trainer() -> Finding:
         return Finding(FAIL, f"nnU-Net does not find {TRAINER}: {problem}", (export,))
     found = f"nnU-Net finds {TRAINER} in {ours}"
     return Finding(NOTE, f"{found}; {skipped}", (export,)) if skipped else Finding(OK, found)
+
+
+def is_above_trainers(folder: Path) -> bool:
+    """Is this a folder above ours, or the package or repository root of another copy, such as a clone?"""
+    trainers = Path(PLUGIN.name, "nnunetv2_tpmamba_trainers.py")
+    copies = (folder / trainers, folder / PLUGIN.parent.name / trainers)
+    return folder.resolve() in PLUGIN.resolve().parents or any(copy.is_file() for copy in copies)
 
 
 def check_raw() -> Finding:

@@ -1,6 +1,7 @@
 """nnUNetTrainerTPMamba: nnU-Net's trainer with the paper's network, data and optimiser."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -179,10 +180,12 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         return *others, mirror_axes
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        splits = os.path.join(self.preprocessed_dataset_folder_base, "splits_final.json")
-        if os.path.exists(splits):
-            return super().do_split()
-        with FileLock(f"{splits}.lock"):  # folds started together would all write it
+        splits = Path(self.preprocessed_dataset_folder_base, "splits_final.json")
+        try:
+            lock: AbstractContextManager = FileLock(f"{splits}.lock").acquire()
+        except OSError:  # a read-only folder, in which nobody writes
+            lock = nullcontext()
+        with lock:  # folds started together would all write it, or read it half-written
             return super().do_split()
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunetv2_tpmamba import TPMambaConfig
+from nnunetv2_tpmamba import TPMambaConfig, plugin
 
 # idle threads that spin make a busy machine a hundred times slower; libgomp reads this when torch loads it
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 REPOSITORY = Path(__file__).parents[1]
-PLUGIN = REPOSITORY / "nnunetv2_tpmamba" / "plugin"
+PLUGIN = Path(plugin.__path__[0])  # of the installed package, which need not be this clone
+DATA = Path(os.environ.get("TPMAMBA_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 TRAINERS = Path(__file__).parent / "trainers"
 
 TINY = replace(
@@ -43,10 +44,9 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def real_data():
     """The folder with the real CTs, which is no part of this repository."""
-    folder = REPOSITORY.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"needs the real CTs in {folder}")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"needs the real CTs in {DATA}; set TPMAMBA_TEST_DATA to another folder that holds them")
+    return DATA
 
 
 class NnUNet:

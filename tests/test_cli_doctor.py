@@ -106,7 +106,8 @@ def test_search_path_is_unset(doctor, monkeypatch):
     assert f"\n      {EXPORT}\n" in output
 
 
-@pytest.mark.parametrize("folder", [REPOSITORY, REPOSITORY / "nnunetv2_tpmamba", REPOSITORY.parent])
+# the package, what holds it, and a clone that is not what is installed
+@pytest.mark.parametrize("folder", [*PLUGIN.parents[:3], REPOSITORY, REPOSITORY / "nnunetv2_tpmamba"])
 def test_search_path_is_above_ours(doctor, monkeypatch, tmp_path, folder):
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(tmp_path), str(folder), str(PLUGIN)]))
     status, output = doctor()

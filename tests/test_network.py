@@ -224,6 +224,24 @@ def test_too_few_blocks(tiny_config):
         TPMamba(1, 2, replace(tiny_config, depth=3))
 
 
+@pytest.mark.gpu
+def test_gpu_trains_compiled_under_fp16(tiny_config):
+    """As stock nnU-Net trains on a GPU: compiled, fp16 autocast, scaled loss."""
+    network = wake_up(TPMamba(1, 2, tiny_config)).cuda()
+    compiled = torch.compile(network)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], 1e-3)
+    scaler = torch.amp.GradScaler("cuda")
+    for step in range(20):
+        with torch.autocast("cuda"):
+            loss = compiled(random_volume(1, 1, 8, 16, 16, seed=step).cuda()).float().square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.isfinite(loss)
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_finite_under_autocast(tiny_config, dtype):
     network = wake_up(TPMamba(1, 2, tiny_config))

@@ -134,6 +134,7 @@ def test_nothing_of_the_size_of_all_states_is_kept_for_backward():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
+@pytest.mark.usefixtures("implementation")
 def test_operator_passes_opcheck():
     inputs = [x.requires_grad_() for x in scan_inputs(2, 6, 4, 3)]
     torch.library.opcheck(torch.ops.tpmamba.selective_scan.default, inputs)
@@ -168,6 +169,8 @@ def test_an_implementation_is_used_only_after_it_agreed_with_the_reference():
     assert why_unusable(LOOP, cpu) == ""
     assert "differs from the reference" in why_unusable(Implementation("wrong", wrong, LOOP.backward), cpu)
     assert why_unusable(Implementation("broken", broken, LOOP.backward), cpu) == "RuntimeError: no kernel image"
+    nothing = Implementation("nothing", LOOP.forward, lambda *inputs: (None,) * 6)
+    assert why_unusable(nothing, cpu).startswith("TypeError")
 
 
 def test_each_device_and_precision_has_an_implementation():

@@ -1,6 +1,8 @@
 """The trainer in this process, on a tiny data set planned by nnU-Net; the real commands are in test_end_to_end.py."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from checkpoints import write_meta_checkpoint
 from conftest import TINY, write_raw_dataset
+from filelock import FileLock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_tpmamba import TPMamba, trainer, variants
@@ -276,11 +279,32 @@ def test_deep_supervision_is_a_no_op(make):
     assert made.network(batch()["data"]).shape == (1, 3, 8, 16, 16)
 
 
-def test_two_folds_at_once_write_one_split(planned, make):
+def test_a_split_that_another_fold_is_writing_is_waited_for(planned, make):
     splits = planned.preprocessed / NAME / "splits_final.json"
     splits.unlink(missing_ok=True)
-    assert make().do_split() == make(fold=0).do_split()
-    assert len(json.loads(splits.read_text())) == 5
+    made = make()
+    expected = made.do_split()
+    whole = splits.read_text()
+    assert len(json.loads(whole)) == 5
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(f"{splits}.lock"):
+            splits.write_text(whole[:20])
+            split = pool.submit(made.do_split)
+            time.sleep(0.5)
+            assert not split.done()
+            splits.write_text(whole)
+        assert split.result(timeout=30) == expected
+
+
+def test_a_read_only_folder_with_a_split_will_do(make, monkeypatch):
+    made = make()
+    expected = made.do_split()
+
+    def denied(*args, **kwargs):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(trainer.FileLock, "acquire", denied)
+    assert made.do_split() == expected
 
 
 def test_whole_training_in_this_process(make, monkeypatch):

@@ -182,12 +182,10 @@ def environment(out: Path, epochs: int | None) -> dict[str, str]:
         nnUNet_n_proc_DA=str(max(1, min(cores // 2, 8))),
         nnUNet_def_n_proc=str(min(cores, 4)),
         nnUNet_compile="f",  # compiling would take longer than it saves in minutes
-        OMP_WAIT_POLICY="PASSIVE",  # threads that spin while they wait steal the cores from augmentation
         PYTHONUNBUFFERED="1",
     )
-    env.setdefault(
-        "OMP_WAIT_POLICY", "passive"
-    )  # threads that spin while they wait take the CPU from the other process
+    # threads that spin while they wait take the cores from augmentation
+    env.setdefault("OMP_WAIT_POLICY", "passive")
     if epochs is not None:
         env["TPMAMBA_DEMO_EPOCHS"] = str(epochs)
     return env

@@ -1,7 +1,8 @@
 """Check that training can start on this machine, and say what to do where it cannot.
 
 One line per check: "ok", "note" (works, but should be known) or "FAIL" (training nnUNetTrainerTPMamba cannot start),
-and what to do about it. Nothing is changed, downloaded or kept. The exit status is 0 if nothing failed, else 1.
+and what to do about it. Nothing is downloaded, and nothing changed but numba's
+cache, which keeps the compiled scan. The exit status is 0 if nothing failed, else 1.
 """
 
 import argparse

@@ -54,11 +54,10 @@ def why_unusable(implementation: Implementation, device: torch.device) -> str:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             expected = (selective_scan_reference(*inputs), *loop.scan_backward(grad_y, *inputs))
             actual = (implementation.forward(*inputs), *implementation.backward(grad_y, *inputs))
+            agrees = all(torch.allclose(a, e, rtol=1e-3, atol=1e-4) for a, e in zip(actual, expected, strict=True))
     except Exception as error:  # a broken CUDA build can raise anything
         return _first_line(error)
-    if not all(torch.allclose(a, e, rtol=1e-3, atol=1e-4) for a, e in zip(actual, expected, strict=True)):
-        return "its result differs from the reference"
-    return ""
+    return "" if agrees else "its result differs from the reference"
 
 
 def _first_line(error: Exception) -> str:

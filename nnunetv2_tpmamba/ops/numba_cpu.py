@@ -21,7 +21,7 @@ ONE_AT_A_TIME = threading.Lock()  # numba's fallback for threads aborts when two
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; float32 CPU tensors."""
-    y = torch.empty(u.shape)
+    y = u.new_empty(u.shape)
     _run(_forward, u, delta, A, B, C, D, y)
     return y
 
@@ -31,8 +31,8 @@ def scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)``."""
     batch = len(u)
-    grad_u, grad_delta, grad_B, grad_C = (torch.empty(x.shape) for x in (u, delta, B, C))
-    grad_A, grad_D = torch.zeros(batch, *A.shape), torch.zeros(batch, *D.shape)  # of each sequence
+    grad_u, grad_delta, grad_B, grad_C = (x.new_empty(x.shape) for x in (u, delta, B, C))
+    grad_A, grad_D = A.new_zeros(batch, *A.shape), D.new_zeros(batch, *D.shape)  # of each sequence
     gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
     _run(_backward, grad_y, u, delta, A, B, C, D, *gradients)
     return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)
