@@ -44,7 +44,8 @@ def run(*command, **environment):
 
 
 def python(code, **environment):
-    return run(Path(sys.executable).name, "-W", "ignore", "-c", code, **environment)
+    # isolated from the current folder: there lies the clone, which need not be what is installed
+    return run(Path(sys.executable).name, "-I", "-W", "ignore", "-c", code, **environment)
 
 
 def test_help_lists_every_verb():
@@ -142,7 +143,7 @@ def found_by_nnunet(module_nnunet):
     """What nnU-Net's own lookup finds with ``nnUNet_extTrainer`` as users set it."""
     environment = {**module_nnunet.environment, "nnUNet_extTrainer": run(PROGRAM, "path").stdout.strip()}
     names = [f"nnUNetTrainerTPMamba{suffix}" for suffix in VARIANTS]
-    result = run(Path(sys.executable).name, "-W", "ignore", "-c", LOOK_UP, *names, **environment)
+    result = run(Path(sys.executable).name, "-I", "-W", "ignore", "-c", LOOK_UP, *names, **environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
