@@ -249,7 +249,9 @@ def check_scan() -> Finding:
         return Finding(FAIL, f"selective scan: {scan.name} on {device} does not work: {problem}", reinstalling("torch"))
     text = f"selective scan: {scan.name} on {device}; its output and gradients agree with the reference"
     if scan.note:
-        return Finding(NOTE, f"{text}; {scan.note}", ("mamba-ssm is optional: it is this package's extra [cuda]",))
+        optional = ("mamba-ssm is optional: it is this package's extra [cuda]",)
+        advice = reinstalling("numba") if scan.note.startswith("numba") else optional
+        return Finding(NOTE, f"{text}; {scan.note}", advice)
     return Finding(OK, text)
 
 

@@ -240,6 +240,14 @@ def test_scan_that_could_be_another_is_noted(doctor, monkeypatch):
     assert "reference; mamba-ssm not used: it is not installed\n      -> mamba-ssm is optional" in output
 
 
+def test_a_broken_numba_is_noted(doctor, monkeypatch):
+    noted = implementations.LOOP._replace(note="numba not used: ImportError: broken")
+    monkeypatch.setattr(implementations, "implementation_for", lambda device: noted)
+    status, output = doctor()
+    assert status == 0
+    assert "numba not used: ImportError: broken\n      -> pip install --force-reinstall numba\n" in output
+
+
 def test_training_step_is_not_finite(doctor, monkeypatch):
     forward = network.TPMamba.forward
     monkeypatch.setattr(network.TPMamba, "forward", lambda self, volume: forward(self, volume) * float("nan"))
