@@ -249,9 +249,13 @@ def check_scan() -> Finding:
         return Finding(FAIL, f"selective scan: {scan.name} on {device} does not work: {problem}", reinstalling("torch"))
     text = f"selective scan: {scan.name} on {device}; its output and gradients agree with the reference"
     if scan.note:
-        optional = ("mamba-ssm is optional: it is this package's extra [cuda]",)
-        advice = reinstalling("numba") if scan.note.startswith("numba") else optional
-        return Finding(NOTE, f"{text}; {scan.note}", advice)
+        known = {
+            "numba": reinstalling("numba"),
+            "Triton": (f"Triton comes with torch on Linux and needs gcc; install gcc, or {reinstalling('torch')[0]}",),
+            "mamba-ssm": ("mamba-ssm is optional: it is this package's extra [cuda]",),
+        }
+        advice = [line for name, lines in known.items() if f"{name} not used" in scan.note for line in lines]
+        return Finding(NOTE, f"{text}; {scan.note}", tuple(advice))
     return Finding(OK, text)
 
 

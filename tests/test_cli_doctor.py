@@ -224,7 +224,8 @@ def test_sam_file_is_truncated(doctor, monkeypatch, sam_file, tmp_path):
 
 
 def test_scan_is_wrong(doctor, monkeypatch):
-    broken = implementations.LOOP._replace(forward=lambda *inputs: inputs[0])
+    loop = implementations.LOOP
+    broken = loop._replace(forward=lambda *inputs: (inputs[0], loop.forward(*inputs)[1]))
     monkeypatch.setattr(implementations, "implementation_for", lambda device: broken)
     status, output = doctor()
     assert status == 1
@@ -246,6 +247,15 @@ def test_a_broken_numba_is_noted(doctor, monkeypatch):
     status, output = doctor()
     assert status == 0
     assert "numba not used: ImportError: broken\n      -> pip install --force-reinstall numba\n" in output
+
+
+def test_a_broken_triton_is_noted(doctor, monkeypatch):
+    noted = implementations.LOOP._replace(note="Triton not used: RuntimeError: no gcc; mamba-ssm not used: absent")
+    monkeypatch.setattr(implementations, "implementation_for", lambda device: noted)
+    status, output = doctor()
+    assert status == 0
+    assert "mamba-ssm not used: absent\n      -> Triton comes with torch on Linux and needs gcc; install gcc" in output
+    assert "      -> mamba-ssm is optional" in output
 
 
 def test_training_step_is_not_finite(doctor, monkeypatch):

@@ -1,6 +1,7 @@
 """The selective scan: every implementation against the reference, for the output and every gradient."""
 
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from nnunetv2_tpmamba.ops import implementations, operator, selective_scan
+from nnunetv2_tpmamba.ops.chunks import CHUNK
 from nnunetv2_tpmamba.ops.implementations import (
     LOOP,
     Implementation,
+    available_implementations,
     implementation_for,
     why_unusable,
 )
@@ -135,9 +138,34 @@ def test_nothing_of_the_size_of_all_states_is_kept_for_backward():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
 @pytest.mark.usefixtures("implementation")
-def test_operator_passes_opcheck():
-    inputs = [x.requires_grad_() for x in scan_inputs(2, 6, 4, 3)]
+@pytest.mark.parametrize("L", [6, 33])
+def test_operator_passes_opcheck(L):
+    inputs = [x.requires_grad_() for x in scan_inputs(2, L, 4, 3)]
     torch.library.opcheck(torch.ops.tpmamba.selective_scan.default, inputs)
+
+
+def test_compiles_to_one_graph_for_all_lengths():
+    compiled = torch.compile(selective_scan, fullgraph=True, backend="aot_eager", dynamic=True)
+    for L in (33, 48, 1):
+        inputs = scan_inputs(2, L, 4, 3)
+        expected = output_and_gradients(selective_scan, inputs)
+        for a, e in zip(output_and_gradients(compiled, inputs), expected, strict=True):
+            torch.testing.assert_close(a, e)
+
+
+@pytest.mark.usefixtures("implementation")
+def test_states_are_those_before_each_chunk():
+    L = 2 * CHUNK + 1
+    u, delta, A, B, C, D = (x.requires_grad_() for x in scan_inputs(2, L, 4, 3))
+    y, states = torch.ops.tpmamba.selective_scan(u, delta, A, B, C, D)
+    assert y.requires_grad
+    assert not states.requires_grad
+    assert states.shape == (2, 3, 4, 3)
+    x = torch.zeros(2, 4, 3)
+    for t in range(L):
+        if t % CHUNK == 0:
+            torch.testing.assert_close(states[:, t // CHUNK], x, rtol=1e-4, atol=1e-5)
+        x = (torch.exp(delta[:, t, :, None] * A) * x + (delta * u)[:, t, :, None] * B[:, t, None, :]).detach()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +188,8 @@ def test_other_device_is_named():
 
 def test_an_implementation_is_used_only_after_it_agreed_with_the_reference():
     def wrong(*inputs):
-        return 2 * LOOP.forward(*inputs)
+        y, states = LOOP.forward(*inputs)
+        return 2 * y, states
 
     def broken(*inputs):
         raise RuntimeError("no kernel image\nis available")
@@ -201,11 +230,12 @@ def test_mamba_ssms_function_is_called_with_its_axes(monkeypatch):
         def forward(ctx, u, delta, A, B, C, D=None):
             assert all(x.is_contiguous() for x in (u, delta, A, B, C, D))
             ctx.save_for_backward(u.mT, delta.mT, A, B.mT, C.mT, D)
-            return LOOP.forward(*ctx.saved_tensors).mT
+            return LOOP.forward(*ctx.saved_tensors)[0].mT
 
         @staticmethod
         def backward(ctx, grad_y):
-            u, delta, A, B, C, D = LOOP.backward(grad_y.mT, *ctx.saved_tensors)
+            _, states = LOOP.forward(*ctx.saved_tensors)
+            u, delta, A, B, C, D = LOOP.backward(grad_y.mT, *ctx.saved_tensors, states)
             return u.mT, delta.mT, A, B.mT, C.mT, D, None, None, None, None
 
     interface = types.ModuleType("mamba_ssm.ops.selective_scan_interface")
@@ -223,10 +253,34 @@ def test_mamba_ssms_function_is_called_with_its_axes(monkeypatch):
 
 
 def test_a_broken_installation_falls_back(monkeypatch):
-    monkeypatch.setitem(implementations.FASTER, "cpu", ("numba", "no_such_module"))
+    monkeypatch.setitem(implementations.FASTER, "cpu", [("Triton", "no_such_module"), ("mamba-ssm", "nor_this_one")])
     fallback = implementation_for.__wrapped__("cpu")
     assert fallback.name == "PyTorch loop"
-    assert fallback.note.startswith("numba not used: ModuleNotFoundError")
+    assert re.match("Triton not used: ModuleNotFoundError.*; mamba-ssm not used: ModuleNotFoundError", fallback.note)
+
+
+def test_the_first_that_works_is_used(monkeypatch):
+    candidates = [("Triton", "no_such_module"), ("numba", "numba_cpu"), ("mamba-ssm", "nor_this_one")]
+    monkeypatch.setitem(implementations.FASTER, "cpu", candidates)
+    first, loop = available_implementations("cpu")
+    assert (first.name, loop.name) == ("numba", "PyTorch loop")
+    assert implementation_for.__wrapped__("cpu") == first
+    assert re.fullmatch("Triton not used: [^;]*", first.note)
+
+
+def test_triton_is_tried_before_mamba_ssm():
+    assert [name for name, _ in implementations.FASTER["cuda"]] == ["Triton", "mamba-ssm"]
+
+
+def test_too_many_states_for_a_kernel_run_in_the_loop(monkeypatch):
+    def refuse(*inputs):
+        raise ValueError("too many states")
+
+    kernel = Implementation("kernel", refuse, refuse, max_d_state=3)
+    monkeypatch.setattr(operator, "implementation_for", lambda device_type, dtype: kernel)
+    assert selective_scan(*scan_inputs(1, 5, 2, 4)).shape == (1, 5, 2)
+    with pytest.raises(ValueError, match="too many states"):
+        selective_scan(*scan_inputs(1, 5, 2, 3))
 
 
 @pytest.mark.usefixtures("implementation")
@@ -260,9 +314,38 @@ def test_threads_may_call_it_together():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("batch", "L"), [(96, 144), (12, 1152), (3, 65)])
-def test_gpu_matches_reference(batch, L):
-    inputs = scan_inputs(batch, L, 192, 16, device="cuda")
+@pytest.mark.parametrize("name", ["Triton", "mamba-ssm", "PyTorch loop"])
+@pytest.mark.parametrize(
+    ("batch", "L", "E", "N"), [(96, 144, 192, 16), (12, 1152, 192, 16), (3, 65, 19, 3), (2, 33, 5, 64), (1, 1, 1, 1)]
+)
+def test_gpu_matches_reference(name, batch, L, E, N, monkeypatch):
+    available = {x.name: x for x in available_implementations("cuda")}
+    if name not in available:
+        assert name == "mamba-ssm", available["PyTorch loop"].note
+        pytest.skip(available["PyTorch loop"].note)
+    monkeypatch.setattr(operator, "implementation_for", lambda device_type, dtype: available[name])
+    inputs = scan_inputs(batch, L, E, N, device="cuda")
     expected = output_and_gradients(selective_scan_reference, inputs)
     for a, e in zip(output_and_gradients(selective_scan, inputs), expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-4 * e.abs().max().item())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_triton_reads_half_precision(dtype):
+    triton_cuda = importlib.import_module("nnunetv2_tpmamba.ops.triton_cuda")
+    halves = [x.to(dtype) for x in scan_inputs(4, 65, 32, 16, device="cuda")]
+    y, states = triton_cuda.scan_forward(*halves)
+    gradients = triton_cuda.scan_backward(torch.ones_like(y), *halves, states)
+    leaves = [x.float().requires_grad_() for x in halves]
+    expected = selective_scan_reference(*leaves)
+    for a, e in zip((y, *gradients), (expected, *torch.autograd.grad(expected.sum(), leaves)), strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.float(), e, rtol=1e-2, atol=1e-2 * e.abs().max().item())
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same_result_every_time():
+    inputs = scan_inputs(12, 144, 192, 16, device="cuda")
+    first, second = (output_and_gradients(selective_scan, inputs) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,48 +1,50 @@
 """The selective scan in plain PyTorch, for any device: chunks of steps, and one operation per step inside a chunk.
 
 Within a chunk everything but the recurrence itself is one tensor operation, so temporaries are ``(K, batch, E, N)`` for
-``K = sqrt(L)`` steps and never ``(batch, L, E, N)``. The backward pass is ours, not autograd's: it keeps the state
-before each chunk and recomputes the others, from the last chunk to the first. Time is the first axis throughout, so
-that a chunk is a view; ``a = exp(delta A)`` as in README.md.
+``K = CHUNK`` steps and never ``(batch, L, E, N)``. The backward pass is ours, not autograd's: it recomputes the states
+from those before each chunk, from the last chunk to the first. Time is the first axis throughout, so that a chunk is a
+view; ``a = exp(delta A)`` as in README.md.
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from .chunks import CHUNK, new_states
 
-def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; all tensors of one floating dtype."""
+
+def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """The result of :func:`~nnunetv2_tpmamba.ops.selective_scan` and the state before each chunk of steps.
+
+    All tensors have one floating dtype. The states are what :func:`scan_backward` starts from.
+
+    Shape:
+        ``y`` ``(batch, L, E)``, states ``(batch, ceil(L / CHUNK), E, N)``.
+    """
+    before_chunk = new_states(u, A)
     u, delta, B, C = _time_first(u, delta, B, C)
     y = D * u
     x = u.new_zeros(u.shape[1], *A.shape)
-    for steps in _chunks(len(u)):
+    for c, steps in enumerate(_chunks(len(u))):
+        before_chunk[:, c] = x
         states, _ = _chunk_states(x, delta[steps] * u[steps], delta[steps], A, B[steps])
         y[steps] += (states[1:] @ C[steps, :, :, None])[..., 0]
         x = states[-1]
-    return y.transpose(0, 1)
+    return y.transpose(0, 1), before_chunk
 
 
 def scan_backward(
-    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)``."""
-    grad_y, u, delta, B, C = _time_first(grad_y, u, delta, B, C)
+    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)`` and what the forward returned."""
+    grad_y, u, delta, B, C, before_chunk = _time_first(grad_y, u, delta, B, C, states)
     drive = delta * u
-    chunks = list(_chunks(len(u)))
-    x = u.new_zeros(u.shape[1], *A.shape)
-    before_chunk = []
-    for steps in chunks:
-        before_chunk.append(x)
-        x = _chunk_states(x, drive[steps], delta[steps], A, B[steps])[0][-1].clone()
-
     grad_drive, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (drive, delta, B, C))
     grad_A = torch.zeros_like(A)
-    from_later = torch.zeros_like(x)  # what later steps want of the present state
-    for steps in reversed(chunks):
-        states, a = _chunk_states(before_chunk.pop(), drive[steps], delta[steps], A, B[steps])
+    from_later = u.new_zeros(u.shape[1], *A.shape)  # what later steps want of the present state
+    for x, steps in reversed(list(zip(before_chunk, _chunks(len(u)), strict=True))):
+        states, a = _chunk_states(x, drive[steps], delta[steps], A, B[steps])
         grad_x = grad_y[steps, :, :, None] * C[steps, :, None, :]
         for k in reversed(range(len(grad_x))):
             grad_x[k] += from_later
@@ -66,8 +68,7 @@ def _time_first(*sequences: Tensor) -> Iterator[Tensor]:
 
 
 def _chunks(L: int) -> Iterator[slice]:
-    size = max(1, math.isqrt(L))
-    return (slice(start, min(start + size, L)) for start in range(0, L, size))
+    return (slice(start, min(start + CHUNK, L)) for start in range(0, L, CHUNK))
 
 
 def _chunk_states(x: Tensor, drive: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,8 @@ import torch
 from mamba_ssm.ops.selective_scan_interface import SelectiveScanFn
 from torch import Tensor
 
+from .chunks import new_states
+
 
 class Context(SimpleNamespace):
     """What their autograd function keeps from forward to backward; an operator runs where autograd does not record."""
@@ -18,13 +20,13 @@ class Context(SimpleNamespace):
         self.saved_tensors = tensors
 
 
-def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; float32 CUDA tensors."""
-    return _swap(SelectiveScanFn.forward(Context(), *_theirs(u, delta, A, B, C, D)))
+def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """See :func:`.loop.scan_forward`; float32 CUDA tensors. Nothing is in the states: theirs have other places."""
+    return _swap(SelectiveScanFn.forward(Context(), *_theirs(u, delta, A, B, C, D))), new_states(u, A)
 
 
 def scan_backward(
-    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``u, delta, A, B, C, D``: the kernel's own backward, after running its forward once more."""
     context = Context()

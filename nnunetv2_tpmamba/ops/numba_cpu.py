@@ -4,7 +4,6 @@ Same signatures and, for the backward pass, the same formulas as :mod:`.loop`; f
 kernels at the first call, which takes some seconds, and keeps the result on disk.
 """
 
-import math
 import threading
 from typing import Any
 
@@ -14,34 +13,36 @@ import torch
 from numba import float32
 from torch import Tensor
 
+from .chunks import CHUNK, new_states
+
 REORDER_SUMS = {"contract", "reassoc", "nsz"}  # so that they vectorise; NaN and infinity keep their meaning
 compiled = numba.njit(parallel=True, cache=True, fastmath=REORDER_SUMS)
 ONE_AT_A_TIME = threading.Lock()  # numba's fallback for threads aborts when two of ours call it together
 
 
-def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """See :func:`~nnunetv2_tpmamba.ops.selective_scan`; float32 CPU tensors."""
-    y = u.new_empty(u.shape)
-    _run(_forward, u, delta, A, B, C, D, y)
-    return y
+def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    """See :func:`.loop.scan_forward`; float32 CPU tensors."""
+    y, states = u.new_empty(u.shape), new_states(u, A)
+    _run(_forward, u, delta, A, B, C, D, y, states)
+    return y, states
 
 
 def scan_backward(
-    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)``."""
+    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)`` and what the forward returned."""
     batch = len(u)
     grad_u, grad_delta, grad_B, grad_C = (x.new_empty(x.shape) for x in (u, delta, B, C))
     grad_A, grad_D = A.new_zeros(batch, *A.shape), D.new_zeros(batch, *D.shape)  # of each sequence
     gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
-    _run(_backward, grad_y, u, delta, A, B, C, D, *gradients)
+    _run(_backward, grad_y, u, delta, A, B, C, D, states, *gradients)
     return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)
 
 
 def _run(kernel: Any, *tensors: Tensor) -> None:
     with ONE_AT_A_TIME:
         numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
-        kernel(*(x.detach().contiguous().numpy() for x in tensors))
+        kernel(CHUNK, *(x.detach().contiguous().numpy() for x in tensors))
 
 
 @numba.njit(fastmath=REORDER_SUMS)
@@ -58,12 +59,16 @@ def _exp(x: Any) -> Any:
 
 
 @compiled
-def _forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, y: Any) -> None:
+def _forward(
+    chunk: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, y: Any, states: Any
+) -> None:  # fmt: skip
     batch, L, E = u.shape
     N = A.shape[1]
     for b in numba.prange(batch):
         x = np.zeros((E, N), np.float32)
         for t in range(L):
+            if t % chunk == 0:
+                states[b, t // chunk] = x
             for e in range(E):
                 step = delta[b, t, e]
                 drive = step * u[b, t, e]
@@ -77,29 +82,17 @@ def _forward(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, y: Any) -> None
 
 @compiled
 def _backward(
-    grad_y: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any,
+    chunk: Any, grad_y: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, before: Any,
     grad_u: Any, grad_delta: Any, grad_A: Any, grad_B: Any, grad_C: Any, grad_D: Any,
 ) -> None:  # fmt: skip
     batch, L, E = u.shape
     N = A.shape[1]
-    chunk = max(1, int(math.sqrt(L)))
-    num_chunks = (L + chunk - 1) // chunk
     for b in numba.prange(batch):
-        before = np.zeros((num_chunks + 1, E, N), np.float32)  # the state before each chunk
-        for c in range(num_chunks):
-            before[c + 1] = before[c]
-            for t in range(c * chunk, min((c + 1) * chunk, L)):
-                for e in range(E):
-                    step = delta[b, t, e]
-                    drive = step * u[b, t, e]
-                    for n in range(N):
-                        before[c + 1, e, n] = _exp(step * A[e, n]) * before[c + 1, e, n] + drive * B[b, t, n]
-
         from_later = np.zeros((E, N), np.float32)  # what later steps want of the present state
         states = np.empty((chunk + 1, E, N), np.float32)
-        for c in range(num_chunks - 1, -1, -1):
+        for c in range(before.shape[1] - 1, -1, -1):
             start, stop = c * chunk, min((c + 1) * chunk, L)
-            states[0] = before[c]
+            states[0] = before[b, c]
             for t in range(start, stop):
                 k = t - start
                 for e in range(E):

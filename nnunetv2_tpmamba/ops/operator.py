@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .implementations import implementation_for
+from .chunks import new_states
+from .implementations import LOOP, Implementation, implementation_for
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
@@ -37,7 +38,8 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     """
     _check(u, delta, A, B, C, D)
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-    return _scan(*(x.to(dtype) for x in (u, delta, A, B, C, D))).to(u.dtype)
+    y, _ = _scan(*(x.to(dtype) for x in (u, delta, A, B, C, D)))
+    return y.to(u.dtype)
 
 
 def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> None:
@@ -59,39 +61,46 @@ def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor)
 
 
 @torch.library.custom_op("tpmamba::selective_scan", mutates_args=())
-def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     # the kernels' own matrix products would follow autocast to fp16
     with torch.autocast(u.device.type, enabled=False):
-        # torch.compile plans with the strides that register_fake promises
-        return implementation_for(u.device.type, u.dtype).forward(u, delta, A, B, C, D).contiguous()
+        y, states = _implementation(u, A).forward(u, delta, A, B, C, D)
+        return y.contiguous(), states.contiguous()  # the strides that register_fake promises to torch.compile
 
 
 @torch.library.custom_op("tpmamba::selective_scan_backward", mutates_args=())
 def _scan_backward(
-    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor
+    grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     with torch.autocast(u.device.type, enabled=False):
-        backward = implementation_for(u.device.type, u.dtype).backward
-        gu, gdelta, gA, gB, gC, gD = backward(grad_y, u, delta, A, B, C, D)
+        backward = _implementation(u, A).backward
+        gu, gdelta, gA, gB, gC, gD = backward(grad_y, u, delta, A, B, C, D, states)
         return gu.contiguous(), gdelta.contiguous(), gA.contiguous(), gB.contiguous(), gC.contiguous(), gD.contiguous()
 
 
+def _implementation(u: Tensor, A: Tensor) -> Implementation:
+    implementation = implementation_for(u.device.type, u.dtype)
+    return implementation if A.shape[1] <= implementation.max_d_state else LOOP
+
+
 @_scan.register_fake
-def _(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    return u.new_empty(u.shape)
+def _(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
+    return u.new_empty(u.shape), new_states(u, A)
 
 
 @_scan_backward.register_fake
 def _(grad_y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in inputs)
+    return tuple(x.new_empty(x.shape) for x in inputs[:6])
 
 
-def _keep_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, states = output
+    ctx.mark_non_differentiable(states)
+    ctx.save_for_backward(*inputs, states)
 
 
-def _gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor, ...]:
+def _gradients(ctx: Any, grad_y: Tensor, _: Any) -> tuple[Tensor, ...]:
     return _scan_backward(grad_y, *ctx.saved_tensors)
 
 
-_scan.register_autograd(_gradients, setup_context=_keep_inputs)
+_scan.register_autograd(_gradients, setup_context=_keep)
