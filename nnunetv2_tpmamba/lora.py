@@ -12,7 +12,7 @@ class LoRAQKV(nn.Linear):
 
     ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain
     projection. It is a ``nn.Linear`` with the projection's own parameter names plus four, so a SAM state dict loads
-    without renaming.
+    without renaming. In evaluation mode the corrections are merged into the projection, which saves their cost.
 
     Source: Hu et al., "LoRA", 2022, with alpha = rank; paper section 2.1. The authors' code puts a GELU between A and
     B; the paper cites plain LoRA, and plain LoRA merges exactly.
@@ -37,17 +37,14 @@ class LoRAQKV(nn.Linear):
             nn.init.kaiming_uniform_(a, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return F.linear(x, self.merged_weight(), self.bias)
         q, k, v = super().forward(x).chunk(3, dim=-1)
         q = q + F.linear(F.linear(x, self.lora_a_q), self.lora_b_q)
         v = v + F.linear(F.linear(x, self.lora_a_v), self.lora_b_v)
         return torch.cat([q, k, v], dim=-1)
 
-    def merged(self) -> nn.Linear:
-        """The same map as one plain projection, for inference; shares no memory with this module."""
-        plain = nn.Linear(self.in_features, self.out_features, device=self.weight.device, dtype=self.weight.dtype)
-        with torch.no_grad():
-            no_change = torch.zeros_like(self.lora_b_q @ self.lora_a_q)
-            correction = torch.cat([self.lora_b_q @ self.lora_a_q, no_change, self.lora_b_v @ self.lora_a_v])
-            plain.weight.copy_(self.weight + correction)
-            plain.bias.copy_(self.bias)
-        return plain
+    def merged_weight(self) -> Tensor:
+        """The one matrix that does the same; made anew at each call, so it is never stale and never saved."""
+        q, k, v = self.weight.chunk(3)
+        return torch.cat([q + self.lora_b_q @ self.lora_a_q, k, v + self.lora_b_v @ self.lora_a_v])

@@ -7,11 +7,14 @@ from timm.layers import resample_abs_pos_embed_nhwc
 from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
 from torch import Tensor, nn
 
+from .window_attention import SamBlock
+
 
 class SamEncoder(nn.Module):
     """Turn images into tokens and the tokens into features, one after each transformer block.
 
-    timm's modules with timm's names, so that a state dict of ``samvit_base_patch16`` loads here, neck left out.
+    timm's modules with timm's names, so that a state dict of ``samvit_base_patch16`` loads here, neck left out; the
+    blocks are :class:`~nnunetv2_tpmamba.window_attention.SamBlock`.
     Position embeddings are resampled to the grid of the images as timm does. Weights start random: see
     :mod:`.sam_weights`.
 
@@ -53,6 +56,7 @@ class SamEncoder(nn.Module):
             window_size=window_size,
             global_attn_indexes=tuple(global_attn_indexes),
             neck_chans=0,
+            block_fn=SamBlock,
         )
         self.patch_embed = vit.patch_embed
         self.pos_embed = vit.pos_embed
