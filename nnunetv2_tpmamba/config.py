@@ -33,6 +33,9 @@ class TPMambaConfig:
     # decoder
     decoder_dim: int = 64  # code
 
+    # memory
+    checkpointing: bool | None = None  # recompute blocks in the backward pass; None = if free memory asks for it
+
     # data
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, paper 2.3
     patch_size: tuple[int, int, int] = (96, 96, 96)  # voxels, paper 2.3

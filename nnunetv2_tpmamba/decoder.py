@@ -8,6 +8,8 @@ from dynamic_network_architectures.building_blocks.residual import BasicBlockD
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
+from .autocast import bounded
+
 NUM_FEATURES = 4  # paper section 2.1: "four feature maps from the last four blocks"
 CONV = {
     "conv_op": nn.Conv3d,
@@ -56,7 +58,7 @@ class Decoder(nn.Module):
         self.seg_layers = nn.ModuleList([nn.Conv3d(dims[-1], num_classes, 1)])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        x = torch.cat([branch(f) for branch, f in zip(self.branches, features, strict=True)], dim=1)
+        x = torch.cat([branch(bounded(f)) for branch, f in zip(self.branches, features, strict=True)], dim=1)
         x = self.steps(self.join(x))
         return self.seg_layers[0](x)
 

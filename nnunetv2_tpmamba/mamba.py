@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .ops import selective_scan
 
@@ -14,8 +15,9 @@ class MambaBlock(nn.Module):
     """Mix a sequence causally: gate, short depthwise convolution, selective scan.
 
     Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm, whose state
-    dict loads here and the other way round. From the scan on everything is float32, whatever autocast says: scan
-    outputs overflow fp16, so whoever reads the result should normalise it before leaving float32.
+    dict loads here and the other way round. Everything is float32, whatever autocast says: scan outputs overflow
+    fp16, so whoever reads the result should normalise it before leaving float32. For the backward pass only
+    the input is kept: the dozen tensors of width E are cheaper to compute again than to hold, as in mamba_ssm.
 
     Args:
         d_model: channels of the sequence.
@@ -49,14 +51,17 @@ class MambaBlock(nn.Module):
             self.dt_proj.bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
 
     def forward(self, sequence: Tensor) -> Tensor:
+        with torch.autocast(sequence.device.type, enabled=False):
+            return checkpoint(
+                self._forward, sequence.to(self.A_log.dtype), use_reentrant=False, preserve_rng_state=False
+            )
+
+    def _forward(self, sequence: Tensor) -> Tensor:
         L = sequence.shape[1]
         u, gate = self.in_proj(sequence).chunk(2, dim=-1)
         u = self.conv1d(rearrange(u, "b L E -> b E L"))[..., :L]  # the padding's tail would look ahead
         u = F.silu(rearrange(u, "b E L -> b L E"))
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        dt = self.dt_proj(dt)
-
-        with torch.autocast(sequence.device.type, enabled=False):
-            u, dt, B, C, gate = (x.to(self.A_log.dtype) for x in (u, dt, B, C, gate))
-            y = selective_scan(u, F.softplus(dt), -torch.exp(self.A_log), B, C, self.D)
-            return self.out_proj(y * F.silu(gate))
+        delta = F.softplus(self.dt_proj(dt))
+        y = selective_scan(u, delta, -torch.exp(self.A_log), B, C, self.D)
+        return self.out_proj(y * F.silu(gate))

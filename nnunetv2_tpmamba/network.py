@@ -1,8 +1,10 @@
 """TPMamba: figure 2 of the paper."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .config import TPMambaConfig
 from .decoder import NUM_FEATURES, Decoder
@@ -16,6 +18,8 @@ class TPMamba(nn.Module):
 
     With ``config.pretrained`` SAM's own weights are frozen, and LoRA, adapters, decoder (and the channel projection, if
     any) train. They are random until :meth:`load_sam` is called or a checkpoint is loaded; building reads no file.
+    With the attribute ``checkpointing`` the backward pass computes each block and adapter again instead of keeping what
+    they computed.
 
     Source: Wang et al., MICCAI 2024, section 2 and figure 2.
 
@@ -47,6 +51,7 @@ class TPMamba(nn.Module):
         self.input_channels = input_channels
         self.in_plane_upsample = config.in_plane_upsample
         self.token_size = config.token_size
+        self.checkpointing = bool(config.checkpointing)
 
         self.encoder = SamEncoder(
             config.embed_dim,
@@ -70,19 +75,21 @@ class TPMamba(nn.Module):
         self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
 
     def forward(self, volume: Tensor) -> Tensor:
-        features = self.features(volume)[-NUM_FEATURES:]
+        features = self.features(volume, last=NUM_FEATURES)
         return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])
 
-    def features(self, volume: Tensor) -> list[Tensor]:
-        """Tokens ``(B, D, h, w, embed_dim)`` after every block and its adapter."""
+    def features(self, volume: Tensor, last: int | None = None) -> list[Tensor]:
+        """Tokens ``(B, D, h, w, embed_dim)`` after every block and its adapter, or after the ``last`` ones."""
         self._check(volume)
         B = volume.shape[0]
-        tokens = self.encoder.embed(self._slices(volume))
-        features = []
+        stack = rearrange(self.encoder.embed(self._slices(volume)), "(B D) h w C -> B D h w C", B=B)
+        features: list[Tensor] = []
         for block, adapter in zip(self.encoder.blocks, self.adapters, strict=True):
-            stack = adapter(rearrange(block(tokens), "(B D) h w C -> B D h w C", B=B))
-            features.append(stack)
-            tokens = rearrange(stack, "B D h w C -> (B D) h w C")
+            if self.checkpointing and torch.is_grad_enabled():
+                stack = checkpoint(_block_and_adapter, block, adapter, stack, use_reentrant=False)
+            else:
+                stack = _block_and_adapter(block, adapter, stack)
+            features = [*features, stack] if last is None else [*features, stack][-last:]
         return features
 
     def load_sam(self, state_dict: dict[str, Tensor]) -> None:
@@ -108,6 +115,13 @@ class TPMamba(nn.Module):
                 f"this network was built for {self.input_channels} channel(s)"
             )
         check_patch_size(tuple(volume.shape[2:]), self.token_size)
+
+
+def _block_and_adapter(block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
+    """One box of figure 2: a block reads the slices ``(B, D, h, w, C)`` one by one, its adapter the stack."""
+    B = stack.shape[0]
+    slices = block(rearrange(stack, "B D h w C -> (B D) h w C"))
+    return adapter(rearrange(slices, "(B D) h w C -> B D h w C", B=B))
 
 
 def check_patch_size(patch_size: tuple[int, ...], token_size: int) -> None:

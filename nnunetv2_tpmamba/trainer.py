@@ -20,6 +20,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import TPMambaConfig
+from .memory import decide_checkpointing, free_bytes
 from .network import TPMamba, check_patch_size
 from .ops.implementations import implementation_for
 from .plans import derive_plans
@@ -104,6 +105,22 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         self.print_to_log_file(f"Parameters: {total / 1e6:.1f} M, of which {trained / 1e6:.1f} M are trained")
         scan = implementation_for(self.device.type)
         self.print_to_log_file(f"Selective scan: {scan.name}" + (f" ({scan.note})" if scan.note else ""))
+
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        self.decide_checkpointing()
+        super().on_train_start()
+
+    def decide_checkpointing(self) -> None:
+        """As configured; else on where the free memory asks for it."""
+        network = self.bare_network()
+        decision = f"{'on' if network.checkpointing else 'off'}, as configured"
+        if self.config.checkpointing is None:
+            shape = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
+            autocast = torch.float16 if self.device.type == "cuda" else None  # as nnU-Net trains
+            decision = decide_checkpointing(network, shape, autocast, free_bytes(self.device))
+        self.print_to_log_file(f"Activation checkpointing: {decision}")
 
     def preprocess(self) -> None:
         """Make the data at the derived spacing, unless they are there and up to date."""

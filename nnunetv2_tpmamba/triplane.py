@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .autocast import bounded
 from .mamba import MambaBlock
 
 PLANES = {
@@ -19,7 +20,7 @@ PLANES = {
 class PlaneMamba(nn.Module):
     """Read the tokens of one plane as sequences with a Mamba block, then layer norm and GELU.
 
-    The layer norm stays in float32 with the scan whose output it bounds.
+    Float32 whatever autocast says: scan outputs overflow fp16, and the layer norm bounds them before they leave.
 
     Source: paper equation 3 and figure 3; layer norm and GELU from the authors' code.
 
@@ -29,7 +30,7 @@ class PlaneMamba(nn.Module):
         d_state, d_conv, expand: see :class:`~nnunetv2_tpmamba.mamba.MambaBlock`.
 
     Shape:
-        input ``(B, D, h, w, dim)``; output the same, float32 under autocast.
+        input ``(B, D, h, w, dim)``; output the same, float32 also under autocast.
     """
 
     def __init__(self, plane: str, dim: int, d_state: int = 16, d_conv: int = 4, expand: int = 2) -> None:
@@ -89,7 +90,7 @@ class TriPlaneMamba(nn.Module):
         nn.init.zeros_(self.widen.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.narrow(rearrange(tokens, "B D h w C -> B C D h w"))
+        x = self.narrow(rearrange(bounded(tokens), "B D h w C -> B C D h w"))
         x = torch.cat([conv(x) for conv in self.multi_scale], dim=1)
         x = rearrange(x, "B r D h w -> B D h w r")
         x = sum(plane(x) for plane in self.planes.values())

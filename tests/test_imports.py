@@ -15,23 +15,27 @@ NAME = PACKAGE.name
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
-    | {"pictures", "raw_dataset", "scores"},
+    | {"pictures", "raw_dataset", "scores", "benchmark"},
+    "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
     "variants": {"trainer", "config"},
-    "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "config"},
+    "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "memory", "config"},
     # the data
     "preprocessing": {"manifest", "plans"},
     "manifest": {"plans"},
     "plans": {"config"},
+    "memory": {"network"},
     # the network
     "sam_weights": set(),
     NAME: {"network", "config"},  # __init__.py
     "network": {"sam_encoder", "lora", "triplane", "decoder", "config"},
-    "sam_encoder": set(),
+    "sam_encoder": {"window_attention"},
+    "window_attention": set(),
     "lora": set(),
-    "decoder": set(),
-    "triplane": {"mamba"},
+    "decoder": {"autocast"},
+    "triplane": {"mamba", "autocast"},
+    "autocast": set(),
     "mamba": {"ops"},
     "ops": set(),
     "config": set(),
@@ -44,7 +48,7 @@ ALLOWED = {
     "raw_dataset": set(),
     "scores": set(),
 }
-KNOW_NNUNET = {"cli", "diagnosis", "plugin", "variants", "trainer", "preprocessing", "manifest", "plans"}
+KNOW_NNUNET = {"cli", "benchmark", "diagnosis", "plugin", "variants", "trainer", "preprocessing", "manifest", "plans"}
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 
 

@@ -134,14 +134,12 @@ def test_other_channel_counts_start_as_the_mean(tiny_config):
     torch.testing.assert_close(five(volume), one(volume.mean(1, keepdim=True)), rtol=1e-3, atol=1e-4)
 
 
-def test_merged_lora_predicts_the_same(tiny_config):
+def test_lora_is_merged_in_evaluation_and_predicts_the_same(tiny_config):
     network = wake_up(TPMamba(1, 2, tiny_config)).eval()
     volume = random_volume(1, 1, 3, 16, 16)
     with torch.no_grad():
-        unmerged = network(volume)
-        for attention in network.encoder.attentions():
-            attention.qkv = attention.qkv.merged()
-        torch.testing.assert_close(network(volume), unmerged, rtol=1e-5, atol=1e-5)
+        merged = network(volume)
+        torch.testing.assert_close(network.train()(volume), merged, rtol=1e-5, atol=1e-5)
 
 
 def test_without_lora(tiny_config):
@@ -174,15 +172,44 @@ def test_segmentation_layer_is_the_one_nnunet_skips_across_label_sets(tiny_confi
     assert different == {name for name in two if ".seg_layers." in name}
 
 
-def test_compiles_without_graph_breaks(tiny_config):
-    network = wake_up(TPMamba(1, 2, tiny_config))
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiles_without_graph_breaks(tiny_config, checkpointing):
+    _compiled_equals_eager(replace(tiny_config, checkpointing=checkpointing), "aot_eager")
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor_it_gives_the_same(tiny_config):
+    """nnU-Net's default on a GPU; on a CPU inductor writes C++."""
+    _compiled_equals_eager(tiny_config, "inductor")
+
+
+def _compiled_equals_eager(config, backend):
+    network = wake_up(TPMamba(1, 2, config))
     volume = random_volume(1, 1, 2, 16, 16)
     logits, gradients = _forward_and_backward(network, network, volume)
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(network, backend=backend, fullgraph=True)
     compiled_logits, compiled_gradients = _forward_and_backward(compiled, network, volume)
     torch.testing.assert_close(compiled_logits, logits, rtol=1e-4, atol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(compiled_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_checkpointing_changes_memory_and_nothing_else(tiny_config):
+    network = wake_up(TPMamba(1, 2, tiny_config))
+    names = network.state_dict().keys()
+    volume = random_volume(1, 1, 3, 16, 16)
+    results = []
+    for network.checkpointing in (False, True):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, k=kept: k.append(x.numel()) or x, lambda x: x):
+            network(volume)
+        results.append((sum(kept), *_forward_and_backward(network, network, volume)))
+        assert network.state_dict().keys() == names
+    (plain, logits, gradients), (checkpointed, same_logits, same_gradients) = results
+    assert checkpointed < plain / 2
+    assert torch.equal(same_logits, logits)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(same_gradients[name], gradient, rtol=1e-5, atol=1e-8)
 
 
 def _forward_and_backward(forward, network, volume):
@@ -242,11 +269,31 @@ def test_gpu_trains_compiled_under_fp16(tiny_config):
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_finite_under_autocast(tiny_config, dtype):
-    network = wake_up(TPMamba(1, 2, tiny_config))
+def test_finite_under_autocast_at_extreme_scales(tiny_config, dtype, checkpointing):
+    """A residual stream of 1e4 and more, whose sums overflow fp16, and adapters ten times their size."""
+    network = wake_up(TPMamba(1, 2, replace(tiny_config, checkpointing=checkpointing)))
+    with torch.no_grad():
+        network.encoder.pos_embed.mul_(1e6)
+        for parameter in network.adapters.parameters():
+            parameter.mul_(10)
+    volume = random_volume(1, 1, 4, 16, 16)
     with torch.autocast("cpu", dtype=dtype):
-        logits = network(random_volume(1, 1, 4, 16, 16))
-    logits.float().square().mean().backward()
+        assert network.features(volume)[0].abs().max() > 1e4
+        logits = network(volume)
     assert torch.isfinite(logits).all()
-    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    logits.float().square().mean().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_autocast_changes_little(tiny_config):
+    network = wake_up(TPMamba(1, 2, tiny_config)).eval()
+    volume = random_volume(1, 1, 4, 16, 16)
+    with torch.no_grad():
+        exact = network(volume)
+        with torch.autocast("cpu", dtype=torch.float16):
+            lower = network(volume)
+    assert (lower - exact).norm() < 0.02 * exact.norm()
