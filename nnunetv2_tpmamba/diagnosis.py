@@ -213,7 +213,7 @@ def check_device() -> Finding:
         advice.append(f"there is an NVIDIA driver, but {said}; check CUDA_VISIBLE_DEVICES, or {GET_TORCH}")
     if torch.backends.mps.is_available():
         advice.append("this Mac's GPU (-device mps) was never tested with this package")
-    text = "no GPU: one forward of the full-size network on a 96 mm cube takes about half a minute on 2 CPU cores"
+    text = "no GPU: one forward of the full-size network on a 96 mm cube takes about 20 s on 2 CPU cores"
     return Finding(NOTE, text, tuple(advice))
 
 

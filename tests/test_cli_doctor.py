@@ -322,7 +322,7 @@ def test_cpu_says_what_it_means_for_speed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     finding = diagnosis.check_device()
     assert finding.state == "note"
-    assert re.match("no GPU: .* half a minute on 2 CPU cores", finding.text)
+    assert re.match("no GPU: .* 20 s on 2 CPU cores", finding.text)
     assert any("nnUNetTrainerTPMamba_small" in advice for advice in finding.advice)
 
 

@@ -1,6 +1,7 @@
 """The selective scan: every implementation against the reference, for the output and every gradient."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -303,6 +304,20 @@ def test_extreme_decays():
     expected = output_and_gradients(selective_scan_reference, inputs)
     for a, e in zip(output_and_gradients(selective_scan, inputs), expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-5 * e.abs().max().item())
+
+
+@pytest.mark.usefixtures("implementation")
+def test_more_threads_than_cores():
+    inputs = scan_inputs(5, 40, 6, 4)
+    expected = output_and_gradients(selective_scan, inputs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4 * (os.cpu_count() or 1))
+    try:
+        actual = output_and_gradients(selective_scan, inputs)
+    finally:
+        torch.set_num_threads(before)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-5, atol=1e-5)
 
 
 def test_threads_may_call_it_together():

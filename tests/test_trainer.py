@@ -1,6 +1,7 @@
 """The trainer in this process, on a tiny data set planned by nnU-Net; the real commands are in test_end_to_end.py."""
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -319,6 +320,30 @@ def test_whole_training_in_this_process(make, monkeypatch):
     plans = json.loads(Path(made.output_folder_base, "plans.json").read_text())
     assert list(plans["configurations"]) == ["3d_fullres"]
     assert plans["configurations"]["3d_fullres"]["patch_size"] == [8, 16, 16]
+
+
+class nnUNetTrainerTPMamba_tiny_checkpointed(nnUNetTrainerTPMamba_tiny):
+    config = replace(nnUNetTrainerTPMamba_tiny.config, checkpointing=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "free", "on", "why"),
+    [
+        (nnUNetTrainerTPMamba_tiny, 2**40, False, r"off; a training step needs about .* GB, 1099.5 GB are free"),
+        (nnUNetTrainerTPMamba_tiny, 1, True, r"on; a training step needs about .* without and .* with it"),
+        (nnUNetTrainerTPMamba_tiny, None, False, "off; the free memory is not known here"),
+        (nnUNetTrainerTPMamba_tiny_checkpointed, 2**40, True, "on, as configured"),
+    ],
+)
+def test_checkpointing_follows_the_free_memory_and_is_said_in_the_log(make, monkeypatch, cls, free, on, why):
+    made = make(cls)
+    before = made.network.state_dict().keys()
+    monkeypatch.setattr(trainer, "free_bytes", lambda device: free)
+    made.on_train_start()
+    assert made.bare_network().checkpointing == on
+    assert re.search(f"Activation checkpointing: {why}", Path(made.log_file).read_text())
+    assert made.network.state_dict().keys() == before
+    assert np.isfinite(made.train_step(batch())["loss"])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("path", "doctor", "weights", "preprocess", "demo")
+VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark")
 
 
 def build_parser() -> argparse.ArgumentParser:

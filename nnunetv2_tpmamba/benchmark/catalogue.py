@@ -1,0 +1,20 @@
+"""Everything that is measured."""
+
+from collections.abc import Callable, Collection
+
+from . import PARTS, encoder, flops, network, prediction, scan, training
+from .setting import Setting
+from .task import Task
+
+TASKS: dict[str, list[Callable[[Setting], list[Task]]]] = {
+    "encoder": [encoder.tasks],
+    "scan": [scan.tasks],
+    "network": [network.tasks, training.tasks],
+    "prediction": [prediction.tasks],
+    "flops": [flops.tasks],
+}
+
+
+def tasks_of(parts: Collection[str], setting: Setting) -> list[Task]:
+    """The tasks of these parts, in the order of ``PARTS``."""
+    return [task for part in PARTS if part in parts for tasks in TASKS[part] for task in tasks(setting)]

@@ -1,0 +1,93 @@
+"""SAM's transformer blocks: timm's own forward against ours, on the same weights and tokens."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from timm.models.vision_transformer_sam import Block
+from torch import Tensor, nn
+
+from ..config import TPMambaConfig
+from ..sam_encoder import SamEncoder
+from .setting import Setting, grid_of
+from .task import Contestant, Makers, Task
+
+BLOCKS = 3  # of SAM's first three one attends to the whole slice, as do four of all twelve
+
+
+def tasks(setting: Setting) -> list[Task]:
+    result = [Task("encoder", f"one matrix product, {setting.precision}", partial(_matrix_product, setting))]
+    for config in (setting.config, setting.grid6):
+        h, w = grid_of(config)
+        for train in (False, True):
+            title = f"{BLOCKS} blocks, {h} x {w} grid, {'forward + backward' if train else 'forward'}"
+            result.append(Task("encoder", title, partial(_blocks, setting, config, train)))
+    return result
+
+
+def sam_encoder(config: TPMambaConfig, device: torch.device) -> SamEncoder:
+    """Frozen, of random weights; position terms are not zero, as they are after training."""
+    encoder = SamEncoder(
+        config.embed_dim,
+        config.depth,
+        config.num_heads,
+        config.window_size,
+        config.global_attn_indexes,
+        config.encoder_image_size,
+        config.encoder_patch_size,
+    )
+    for attention in encoder.attentions():
+        for table in (attention.rel_pos_h, attention.rel_pos_w):
+            nn.init.trunc_normal_(table, std=0.02)
+    return encoder.requires_grad_(False).to(device)
+
+
+def timm_forward(blocks: Sequence[nn.Module], tokens: Tensor) -> Tensor:
+    """timm's forward of blocks that are subclasses of timm's."""
+    for block in blocks:
+        tokens = Block.forward(block, tokens)
+    return tokens
+
+
+def our_forward(blocks: Sequence[nn.Module], tokens: Tensor) -> Tensor:
+    for block in blocks:
+        tokens = block(tokens)
+    return tokens
+
+
+def block_flops(config: TPMambaConfig) -> int:
+    """Of one block on the real tokens of a patch's slices: projections, MLP, and scores and values within windows.
+
+    Position terms and padding, which one implementation computes and the other does not, are not counted.
+    """
+    h, w = grid_of(config)
+    tokens, C = config.patch_size[0] * h * w, config.embed_dim
+    return 24 * tokens * C**2 + 4 * tokens * (h * w) * C
+
+
+def _blocks(setting: Setting, config: TPMambaConfig, train: bool) -> Makers:
+    blocks = list(sam_encoder(config, setting.device).blocks)[:BLOCKS]
+    shape = (config.patch_size[0], *grid_of(config), config.embed_dim)
+    tokens, cotangent = (torch.randn(shape, device=setting.device) for _ in range(2))
+
+    def once(forward: Callable[[Sequence[nn.Module], Tensor], Tensor]) -> None:
+        with torch.set_grad_enabled(train), setting.autocast():
+            result = forward(blocks, tokens.detach().requires_grad_(train))
+        if train:
+            result.backward(cotangent.to(result.dtype))
+
+    flops = BLOCKS * block_flops(config) * (2 if train else 1)  # frozen weights get no gradient
+    forwards = {"timm": timm_forward, "ours": our_forward}
+    return {
+        name: lambda forward=forward: Contestant(partial(once, forward), flops=flops)  # type: ignore[misc]
+        for name, forward in forwards.items()
+    }
+
+
+def _matrix_product(setting: Setting) -> Makers:
+    n = setting.matrix
+    a, b = (torch.randn(n, n, device=setting.device) for _ in range(2))
+    if setting.device.type == "cuda":
+        a, b = a.half(), b.half()
+    note = f"{n} x {n}; what the device can do, for the shares below"
+    return {"matrix product": lambda: Contestant(lambda: a @ b, flops=2 * n**3, note=note)}

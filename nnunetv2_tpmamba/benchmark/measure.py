@@ -1,0 +1,151 @@
+"""Measure contestants side by side: in turns, so that a busy machine is as slow for one as for the other."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+from typing import TypeVar
+
+import torch
+
+from .peak_memory import PeakMemory, free
+from .task import Contestant, Row, Task
+
+T = TypeVar("T")
+LONGEST = 90  # seconds after which a task starts no other round
+
+
+def measure(
+    task: Task, device: torch.device, repeats: int, on_call: Callable[[str], None] = lambda text: None
+) -> list[Row]:
+    """Run every contestant in turns, ``repeats`` rounds at most, and compare medians and peaks.
+
+    What fails, be it for lack of memory, becomes a row with its error, and the others go on.
+
+    Args:
+        on_call: is told what runs next.
+    """
+    try:
+        makers = task.prepare()
+    except Exception as error:
+        free(device)
+        return [Row(task.part, task.title, "all", error=_first_line(error))]
+    entries = []
+    for name, make in makers.items():
+        entry = _Entry(name, device)
+        on_call(f"{name}: warm-up")
+        entry.attempt(lambda entry=entry, make=make: entry.start(make()))  # type: ignore[misc]
+        entries.append(entry)
+    started = time.monotonic()
+    for i in range(repeats):
+        if i and time.monotonic() - started > LONGEST:
+            break
+        for entry in entries:
+            if not entry.error and entry.contestant is not None and entry.contestant.call is not None:
+                on_call(f"{entry.name}: {i + 1} of {repeats}")
+                entry.attempt(entry.repeat)
+    rows = [entry.row(task) for entry in entries]
+    del entries, makers, entry, make
+    free(device)
+    return compared(rows)
+
+
+def compared(rows: list[Row]) -> list[Row]:
+    """The rows of one task with their ratios."""
+    by_name = {row.name: row for row in rows}
+    result = []
+    for row in rows:
+        against = row.against or rows[0].name
+        other = by_name.get(against, rows[0])
+        if other is row:
+            result.append(replace(row, against=""))
+            continue
+        result.append(
+            replace(
+                row,
+                against=against,
+                time_ratio=_ratio(row.seconds, other.seconds),
+                memory_ratio=_ratio(row.peak_bytes, other.peak_bytes),
+            )
+        )
+    return result
+
+
+def clock(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """The seconds until the device has done all that ``call`` asked of it, and what it returned."""
+    synchronize(device)
+    start = time.perf_counter()
+    answer = call()
+    synchronize(device)
+    return time.perf_counter() - start, answer
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class _Entry:
+    """A contestant and what has been measured of it."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name = name
+        self.device = device
+        self.contestant: Contestant | None = None
+        self.seconds: list[float] = []
+        self.peaks: list[int] = []
+        self.error = ""
+
+    def start(self, contestant: Contestant) -> None:
+        self.contestant = contestant
+        first = contestant.warm_up or contestant.call
+        if first is not None:
+            clock(first, self.device)
+
+    def repeat(self) -> None:
+        assert self.contestant is not None
+        assert self.contestant.call is not None
+        held = self.contestant.held()
+        with PeakMemory(self.device) as memory:
+            seconds, answer = clock(self.contestant.call, self.device)
+        if self.contestant.times_itself:
+            assert isinstance(answer, float)
+            self.seconds.append(answer)
+            return
+        self.seconds.append(seconds)
+        if memory.bytes is not None:
+            self.peaks.append(held + memory.bytes)
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do ``action``; if it fails keep the reason and let go of the contestant's memory."""
+        try:
+            action()
+        except Exception as error:  # out of memory, a kernel that does not work here, a host that changed
+            self.error = _first_line(error)
+        if self.error:  # only now, when the error no longer holds the failed call's tensors
+            self.contestant = None
+            free(self.device)
+
+    def row(self, task: Task) -> Row:
+        row = Row(task.part, task.title, self.name, error=self.error)
+        if self.error or self.contestant is None:
+            return row
+        return replace(
+            row,
+            seconds=median(self.seconds) if self.seconds else None,
+            repeats=len(self.seconds),
+            peak_bytes=max(self.peaks) if self.peaks else None,
+            against=self.contestant.against or "",
+            flops=self.contestant.flops,
+            parameters=self.contestant.parameters,
+            trainable=self.contestant.trainable,
+            note=self.contestant.note,
+        )
+
+
+def _ratio(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or not theirs else ours / theirs
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

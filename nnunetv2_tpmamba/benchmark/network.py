@@ -1,0 +1,146 @@
+"""Forward of the whole network, one patch: beside timm's bare encoder on the same slices, and nnU-Net's own network."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import TPMambaConfig
+from ..network import TPMamba
+from ..ops import operator
+from ..ops.implementations import Implementation
+from .encoder import sam_encoder, timm_forward
+from .measure import clock
+from .peak_memory import held_bytes
+from .setting import Setting, grid_of
+from .stock import stock_network
+from .task import Contestant, Makers, Task
+
+OURS, GRID6, STOCK = "TPMamba", "TPMamba_grid6", "stock nnU-Net"
+
+
+def tasks(setting: Setting) -> list[Task]:
+    result = []
+    for name, config in ((OURS, setting.config), (GRID6, setting.grid6)):
+        h, w = grid_of(config)
+        title = f"forward, {patch_of(setting)}, {h} x {w} grid"
+        result.append(Task("network", title, partial(_forward, setting, name, config)))
+    return result
+
+
+def patch_of(setting: Setting) -> str:
+    return " x ".join(map(str, setting.config.patch_size))
+
+
+def random_volume(setting: Setting, size: tuple[int, ...]) -> Tensor:
+    return torch.rand(1, 1, *size, device=setting.device)
+
+
+def predicting(network: nn.Module, volume: Tensor, setting: Setting) -> Callable[[], None]:
+    """A function that segments ``volume`` once, without gradients."""
+
+    def forward() -> None:
+        network.eval()
+        with torch.no_grad(), setting.autocast():
+            network(volume)
+
+    return forward
+
+
+def whole_network(
+    network: nn.Module,
+    call: Callable[[], object],
+    patch_size: tuple[int, ...],
+    setting: Setting,
+    optimizer: torch.optim.Optimizer | None = None,
+    **others: Any,
+) -> Contestant:
+    """``call`` runs ``network``; on a CPU, where it takes long, a patch of half the sides warms up."""
+    half = tuple(side // 2 for side in patch_size)
+    return Contestant(
+        call,
+        warm_up=None
+        if setting.device.type == "cuda"
+        else lambda: predicting(network, random_volume(setting, half), setting)(),
+        held=partial(held_bytes, network, optimizer),
+        parameters=sum(x.numel() for x in network.parameters()),
+        trainable=sum(x.numel() for x in network.parameters() if x.requires_grad),
+        **others,
+    )
+
+
+def seconds_in_scans(call: Callable[[], object], device: torch.device) -> float:
+    """How much of ``call`` is spent in forward passes of the selective scan."""
+    with _stopwatch(device) as seconds:
+        call()
+    return sum(seconds)
+
+
+class TimmEncoder(nn.Module):
+    """SAM's patch embedding, positions and blocks as timm runs them, on the slices of a volume."""
+
+    def __init__(self, config: TPMambaConfig, device: torch.device) -> None:
+        super().__init__()
+        self.encoder = sam_encoder(config, device)
+        self.in_plane_upsample = float(config.in_plane_upsample)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        slices = rearrange(volume.expand(-1, 3, -1, -1, -1), "B C D H W -> (B D) C H W")
+        slices = F.interpolate(slices, scale_factor=self.in_plane_upsample, mode="bilinear")
+        return timm_forward(list(self.encoder.blocks), self.encoder.embed(slices))
+
+
+def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
+    volume = random_volume(setting, config.patch_size)
+
+    def whole(network: nn.Module, **others: Any) -> Contestant:
+        return whole_network(network, predicting(network, volume, setting), config.patch_size, setting, **others)
+
+    @cache
+    def ours() -> TPMamba:
+        return TPMamba(1, setting.num_classes, config).to(setting.device)
+
+    def scans() -> Contestant:
+        forward = partial(seconds_in_scans, predicting(ours(), volume, setting), setting.device)
+        note = f"all {3 * config.depth} of a forward; the ratio is their share of it"
+        return Contestant(forward, times_itself=True, against=name, warm_up=lambda: None, note=note)
+
+    makers = {
+        "timm's encoder": lambda: whole(TimmEncoder(config, setting.device), note="no adapters, no decoder"),
+        name: lambda: whole(ours()),
+        f"scans of {name}": scans,
+    }
+    if name == OURS:
+        makers[STOCK] = lambda: whole(
+            stock_network(config.patch_size, setting.num_classes, deep_supervision=False).to(setting.device),
+            against=OURS,
+        )
+    return makers
+
+
+@contextmanager
+def _stopwatch(device: torch.device) -> Iterator[list[float]]:
+    """The seconds of each forward scan while it is open: the operator is handed clocked implementations."""
+    seconds: list[float] = []
+    choose = operator.implementation_for
+
+    def choose_clocked(*arguments: object) -> Implementation:
+        chosen = choose(*arguments)
+
+        def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+            taken, result = clock(partial(chosen.forward, *inputs), device)
+            seconds.append(taken)
+            return result
+
+        return chosen._replace(forward=forward)
+
+    operator.implementation_for = choose_clocked  # type: ignore[assignment]
+    try:
+        yield seconds
+    finally:
+        operator.implementation_for = choose

@@ -1,0 +1,66 @@
+"""Sliding-window prediction of a whole CT with nnU-Net's own predictor."""
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
+from types import SimpleNamespace
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import nn
+
+from ..config import TPMambaConfig
+from ..network import TPMamba
+from .network import GRID6, OURS, STOCK, whole_network
+from .setting import Setting
+from .stock import stock_network
+from .task import Contestant, Makers, Task
+
+
+def tasks(setting: Setting) -> list[Task]:
+    mirrors = "8 mirror images" if setting.mirroring else "no mirror images"
+    return [Task("prediction", f"CT of {setting.ct} mm cubed at 1 mm, {mirrors}", partial(_prediction, setting))]
+
+
+def predicting_ct(network: nn.Module, patch_size: tuple[int, ...], setting: Setting) -> Callable[[], None]:
+    """A function that predicts a CT patch by patch, half a patch apart, weighted, as nnU-Net does by default."""
+    with redirect_stdout(StringIO()):  # it tells that a CPU is no GPU
+        predictor = nnUNetPredictor(
+            use_mirroring=setting.mirroring,
+            perform_everything_on_device=setting.device.type == "cuda",
+            device=setting.device,
+            allow_tqdm=False,
+        )
+    labels = SimpleNamespace(num_segmentation_heads=setting.num_classes)
+    predictor.manual_initialization(
+        network,
+        plans_manager=SimpleNamespace(get_label_manager=lambda dataset_json: labels),
+        configuration_manager=SimpleNamespace(patch_size=patch_size),
+        parameters=None,
+        dataset_json={},
+        trainer_name="",
+        inference_allowed_mirroring_axes=(0, 1, 2),
+    )
+    ct = torch.rand(1, *[setting.ct] * 3)
+
+    def predict() -> None:
+        predictor.predict_sliding_window_return_logits(ct)
+
+    return predict
+
+
+def _prediction(setting: Setting) -> Makers:
+    def stock() -> Contestant:
+        patch_size = (setting.stock_patch,) * 3
+        return predicted(stock_network(patch_size, setting.num_classes, deep_supervision=False), patch_size)
+
+    def ours(config: TPMambaConfig) -> Contestant:
+        return predicted(TPMamba(1, setting.num_classes, config), config.patch_size)
+
+    def predicted(network: nn.Module, patch_size: tuple[int, ...]) -> Contestant:
+        network.to(setting.device)
+        note = f"patches of {' x '.join(map(str, patch_size))}"
+        return whole_network(network, predicting_ct(network, patch_size, setting), patch_size, setting, note=note)
+
+    return {STOCK: stock, OURS: partial(ours, setting.config), GRID6: partial(ours, setting.grid6)}

@@ -1,0 +1,78 @@
+"""At which sizes, and on which device, is measured; imports no torch unless asked to."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ..config import TPMambaConfig
+
+if TYPE_CHECKING:
+    import torch
+
+TINY = replace(
+    TPMambaConfig(),
+    embed_dim=32,
+    depth=4,
+    num_heads=2,
+    window_size=3,
+    global_attn_indexes=(2,),
+    encoder_image_size=128,
+    lora_rank=4,
+    adapter_dim=8,
+    decoder_dim=8,
+    patch_size=(32, 32, 32),
+)
+"""A network of the same build, for a look at the command itself in seconds."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes are in voxels of 1 mm.
+
+    Args:
+        device: to measure on.
+        config: the network's numbers.
+        num_classes: of the segmentation, background included; 14 is BTCV's.
+        stock_patch: side of the cubes stock nnU-Net plans for abdominal CTs at 1 mm.
+        ct: side of the cubic CT to predict.
+        mirroring: predict every patch in its eight mirror images, as nnU-Net does.
+        matrix: side of the matrices whose product shows what the device can do.
+        small: tiny sizes, whose times mean nothing.
+    """
+
+    device: "torch.device"
+    config: TPMambaConfig = field(default_factory=TPMambaConfig)
+    num_classes: int = 14
+    stock_patch: int = 128
+    ct: int = 300
+    mirroring: bool = True
+    matrix: int = 8192
+    small: bool = False
+
+    @classmethod
+    def of(cls, device: "torch.device", small: bool = False) -> "Setting":
+        """The full sizes, less of a CT on a CPU; or tiny ones."""
+        if small:
+            return cls(device, TINY, num_classes=3, stock_patch=32, ct=40, mirroring=False, matrix=64, small=True)
+        return cls(device) if device.type == "cuda" else cls(device, ct=144, mirroring=False, matrix=2048)
+
+    @property
+    def grid6(self) -> TPMambaConfig:
+        """The config of ``_grid6``."""
+        return replace(self.config, in_plane_upsample=1)
+
+    def autocast(self) -> AbstractContextManager:
+        """As nnU-Net: fp16 where it can be on a GPU, float32 on a CPU."""
+        import torch
+
+        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
+
+    @property
+    def precision(self) -> str:
+        return "fp16 autocast" if self.device.type == "cuda" else "float32"
+
+
+def grid_of(config: TPMambaConfig) -> tuple[int, int]:
+    """Tokens on the two sides of a slice of a patch."""
+    _, height, width = config.patch_size
+    return height // config.token_size, width // config.token_size
