@@ -95,6 +95,8 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         sam_file = find_sam_checkpoint() if self.config.pretrained and load_sam else None
         sam = None if sam_file is None else read_sam_checkpoint(sam_file)
         self.preprocess()
+        if self.is_ddp:  # compiling for it in pieces fails on recomputed blocks in some versions of torch
+            torch._dynamo.config.optimize_ddp = False
         super().initialize()
         network = self.bare_network()
         if sam is not None:

@@ -6,7 +6,7 @@ from einops import rearrange
 from timm.models.vision_transformer_sam import Attention, Block, get_rel_pos
 from torch import Tensor
 
-TOKENS_IN_CACHE = 2304  # of 768 channels, per step of a block on a CPU; 16 slices of a 12 x 12 grid
+TOKENS_AT_A_TIME = 2304  # on a CPU: 16 slices of a 12 x 12 grid; more are slower, as each tensor is then new memory
 
 
 class SamBlock(Block):
@@ -19,10 +19,10 @@ class SamBlock(Block):
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or tokens.device.type != "cpu":
+        if tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu"):  # which would cast all weights each time
             return self._block(tokens)
         _, h, w, _ = tokens.shape
-        slices = max(1, TOKENS_IN_CACHE // (h * w))
+        slices = max(1, TOKENS_AT_A_TIME // (h * w))
         return torch.cat([self._block(part) for part in tokens.split(slices)])
 
     def _block(self, tokens: Tensor) -> Tensor:
@@ -84,15 +84,16 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     columns = torch.einsum("nehwc,wkc->nehwk", queries, to_columns)
 
     terms = [rows[..., :h], columns[..., :w]]
-    picks = torch.cat([torch.eye(h).repeat_interleave(w, 0), torch.eye(w).repeat(h, 1)], dim=1)
+    row, column, zero_token = (torch.eye(size, device=k.device, dtype=k.dtype) for size in (h, w, 1))
+    picks = torch.cat([row.repeat_interleave(w, 0), column.repeat(h, 1)], dim=1)
     if padded:
         terms.append(_padding_term(rows, columns).unsqueeze(-1))
-        picks = torch.block_diag(picks, torch.ones(1, 1))
-    query_terms = rearrange(torch.cat(terms, dim=-1), "n e h w p -> n e (h w) p") / attention.scale
+        picks = torch.block_diag(picks, zero_token)
+    query_terms = rearrange(torch.cat(terms, dim=-1), "n e h w p -> n e (h w) p")
 
     fill = -(q.shape[-1] + picks.shape[1]) % 8  # fused attention on GPUs wants a multiple of 8 channels
     query_terms = F.pad(query_terms, (0, fill, 0, int(padded))).to(q.dtype)
-    picks = F.pad(picks, (0, fill)).to(k).expand(*k.shape[:2], -1, -1)
+    picks = F.pad(picks / attention.scale, (0, fill)).expand(*k.shape[:2], -1, -1)
     values = F.pad(v, (0, picks.shape[-1]))
     read = F.scaled_dot_product_attention(
         torch.cat([q, query_terms], dim=-1), torch.cat([k, picks], dim=-1), values, scale=attention.scale

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nnunetv2_tpmamba import TPMamba, memory
+from nnunetv2_tpmamba import TPMamba, memory, window_attention
 from nnunetv2_tpmamba.memory import decide_checkpointing, free_bytes, training_step_bytes
 
 MEGABYTE = 2**20
@@ -37,6 +37,15 @@ def test_counts_what_is_alive_at_the_worst_moment():
 
 def test_autocast_makes_it_smaller(full_size):
     assert training_step_bytes(full_size, BATCH, torch.float16) < 0.75 * training_step_bytes(full_size, BATCH, None)
+
+
+def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(tiny_config, monkeypatch):
+    network = TPMamba(1, 2, tiny_config)
+    counted = []
+    for tokens in (1, 10**9):
+        monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", tokens)
+        counted.append(training_step_bytes(network, (1, 1, 16, 32, 32), torch.float16))
+    assert counted[0] == counted[1]
 
 
 @pytest.mark.parametrize(("card", "checkpointing"), [(24, "off"), (11, "off"), (8, "on"), (6, "on")])

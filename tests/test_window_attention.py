@@ -71,13 +71,15 @@ def test_equals_timm_for_other_windows(window_size):
 
 
 @pytest.mark.parametrize(("grid", "window_size"), [((6, 6), 14), ((9, 9), 0), ((17, 5), 14)])
-def test_without_gradients_slices_are_taken_in_parts(monkeypatch, grid, window_size):
-    block = random_block(window_size)
-    tokens = torch.randn(7, *grid, DIM)
-    expected = block(tokens)
-    monkeypatch.setattr(window_attention, "TOKENS_IN_CACHE", 2 * grid[0] * grid[1])
+def test_slices_taken_in_parts_give_the_same(monkeypatch, grid, window_size):
+    block = random_block(window_size, lora=True).double()
+    tokens = torch.randn(7, *grid, DIM, dtype=torch.float64)
+    whole = output_and_gradients(block, block, tokens)
+    monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", 2 * grid[0] * grid[1])
+    for part, expected in zip(output_and_gradients(block, block, tokens), whole, strict=True):
+        torch.testing.assert_close(part, expected)
     with torch.no_grad():
-        torch.testing.assert_close(block(tokens), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(block(tokens), whole[0])
         assert block(tokens[:0]).shape == (0, *grid, DIM)
 
 

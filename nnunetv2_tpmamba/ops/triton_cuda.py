@@ -33,7 +33,7 @@ def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``u, delta, A, B, C, D``: what follows time, then what can be done for all chunks at once."""
-    grad_y, u, delta, A, B, C, D = (x.contiguous() for x in (grad_y, u, delta, A, B, C, D))
+    grad_y, u, delta, A, B, C, D, states = (x.contiguous() for x in (grad_y, u, delta, A, B, C, D, states))
     grad_u, grad_delta, grad_B, grad_C = (x.new_empty(x.shape, dtype=torch.float32) for x in (u, delta, B, C))
     grad_D = D.new_zeros(len(u), *D.shape, dtype=torch.float32)  # of each sequence
     grad_A = states.new_empty(states.shape)  # of each chunk; until then, what later steps want of the state after it
