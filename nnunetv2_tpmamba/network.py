@@ -53,15 +53,7 @@ class TPMamba(nn.Module):
         self.token_size = config.token_size
         self.checkpointing = bool(config.checkpointing)
 
-        self.encoder = SamEncoder(
-            config.embed_dim,
-            config.depth,
-            config.num_heads,
-            config.window_size,
-            config.global_attn_indexes,
-            config.encoder_image_size,
-            config.encoder_patch_size,
-        ).requires_grad_(not config.pretrained)
+        self.encoder = build_encoder(config).requires_grad_(not config.pretrained)
         if config.lora_rank:
             for attention in self.encoder.attentions():
                 attention.qkv = LoRAQKV(config.embed_dim, config.lora_rank, frozen=config.pretrained)
@@ -122,6 +114,19 @@ def _block_and_adapter(block: nn.Module, adapter: nn.Module, stack: Tensor) -> T
     B = stack.shape[0]
     slices = block(rearrange(stack, "B D h w C -> (B D) h w C"))
     return adapter(rearrange(slices, "(B D) h w C -> B D h w C", B=B))
+
+
+def build_encoder(config: TPMambaConfig) -> SamEncoder:
+    """SAM's encoder in the sizes of ``config``, random and without LoRA."""
+    return SamEncoder(
+        config.embed_dim,
+        config.depth,
+        config.num_heads,
+        config.window_size,
+        config.global_attn_indexes,
+        config.encoder_image_size,
+        config.encoder_patch_size,
+    )
 
 
 def check_patch_size(patch_size: tuple[int, ...], token_size: int) -> None:

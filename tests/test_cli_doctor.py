@@ -233,29 +233,33 @@ def test_scan_is_wrong(doctor, monkeypatch):
     assert "-> pip install --force-reinstall torch" in output
 
 
-def test_scan_that_could_be_another_is_noted(doctor, monkeypatch):
-    noted = implementations.LOOP._replace(note="mamba-ssm not used: it is not installed")
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (
+            "mamba-ssm not used: it is not installed",
+            ["reference; mamba-ssm not used: it is not installed\n      -> mamba-ssm is optional"],
+        ),
+        (
+            "numba not used: ImportError: broken",
+            ["numba not used: ImportError: broken\n      -> pip install --force-reinstall numba\n"],
+        ),
+        (
+            "Triton not used: RuntimeError: no gcc; mamba-ssm not used: absent",
+            [
+                "mamba-ssm not used: absent\n      -> Triton comes with torch on Linux and needs gcc; install gcc",
+                "      -> mamba-ssm is optional",
+            ],
+        ),
+    ],
+)
+def test_why_a_faster_scan_is_not_used_is_noted(doctor, monkeypatch, note, said):
+    noted = implementations.LOOP._replace(note=note)
     monkeypatch.setattr(implementations, "implementation_for", lambda device: noted)
     status, output = doctor()
     assert status == 0
-    assert "reference; mamba-ssm not used: it is not installed\n      -> mamba-ssm is optional" in output
-
-
-def test_a_broken_numba_is_noted(doctor, monkeypatch):
-    noted = implementations.LOOP._replace(note="numba not used: ImportError: broken")
-    monkeypatch.setattr(implementations, "implementation_for", lambda device: noted)
-    status, output = doctor()
-    assert status == 0
-    assert "numba not used: ImportError: broken\n      -> pip install --force-reinstall numba\n" in output
-
-
-def test_a_broken_triton_is_noted(doctor, monkeypatch):
-    noted = implementations.LOOP._replace(note="Triton not used: RuntimeError: no gcc; mamba-ssm not used: absent")
-    monkeypatch.setattr(implementations, "implementation_for", lambda device: noted)
-    status, output = doctor()
-    assert status == 0
-    assert "mamba-ssm not used: absent\n      -> Triton comes with torch on Linux and needs gcc; install gcc" in output
-    assert "      -> mamba-ssm is optional" in output
+    for text in said:
+        assert text in output
 
 
 def test_training_step_is_not_finite(doctor, monkeypatch):

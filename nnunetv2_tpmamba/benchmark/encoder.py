@@ -8,6 +8,7 @@ from timm.models.vision_transformer_sam import Block
 from torch import Tensor, nn
 
 from ..config import TPMambaConfig
+from ..network import build_encoder
 from ..sam_encoder import SamEncoder
 from .setting import Setting, grid_of
 from .task import Contestant, Makers, Task
@@ -27,15 +28,7 @@ def tasks(setting: Setting) -> list[Task]:
 
 def sam_encoder(config: TPMambaConfig, device: torch.device) -> SamEncoder:
     """Frozen, of random weights; position terms are not zero, as they are after training."""
-    encoder = SamEncoder(
-        config.embed_dim,
-        config.depth,
-        config.num_heads,
-        config.window_size,
-        config.global_attn_indexes,
-        config.encoder_image_size,
-        config.encoder_patch_size,
-    )
+    encoder = build_encoder(config)
     for attention in encoder.attentions():
         for table in (attention.rel_pos_h, attention.rel_pos_w):
             nn.init.trunc_normal_(table, std=0.02)

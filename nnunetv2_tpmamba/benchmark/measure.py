@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from ..ops.implementations import first_line
 from .peak_memory import PeakMemory, free
 from .task import Contestant, Row, Task
 
@@ -29,7 +30,7 @@ def measure(
         makers = task.prepare()
     except Exception as error:
         free(device)
-        return [Row(task.part, task.title, "all", error=_first_line(error))]
+        return [Row(task.part, task.title, "all", error=first_line(error))]
     entries = []
     for name, make in makers.items():
         entry = _Entry(name, device)
@@ -121,7 +122,7 @@ class _Entry:
         try:
             action()
         except Exception as error:  # out of memory, a kernel that does not work here, a host that changed
-            self.error = _first_line(error)
+            self.error = first_line(error)
         if self.error:  # only now, when the error no longer holds the failed call's tensors
             self.contestant = None
             free(self.device)
@@ -145,7 +146,3 @@ class _Entry:
 
 def _ratio(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or not theirs else ours / theirs
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

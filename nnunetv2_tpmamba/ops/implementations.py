@@ -51,7 +51,7 @@ def _working(device_type: str) -> Iterator[Implementation]:
             implementation = Implementation(name, module.scan_forward, module.scan_backward, most, "; ".join(problems))
             problem = why_unusable(implementation, torch.device(device_type))
         except Exception as error:  # a broken installation can raise anything
-            problem = _first_line(error)
+            problem = first_line(error)
         if problem:
             problems.append(f"{name} not used: {problem}")
         else:
@@ -78,9 +78,10 @@ def why_unusable(implementation: Implementation, device: torch.device) -> str:
             actual = (y, *implementation.backward(grad_y, *inputs, states))
             agrees = all(torch.allclose(a, e, rtol=1e-3, atol=1e-4) for a, e in zip(actual, expected, strict=True))
     except Exception as error:  # a broken CUDA build can raise anything
-        return _first_line(error)
+        return first_line(error)
     return "" if agrees else "its result differs from the reference"
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What went wrong, for a line of a log or a table."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
