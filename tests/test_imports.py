@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
-    | {"pictures", "raw_dataset", "scores", "benchmark"},
+    | {"pictures", "raw_dataset", "scores", "benchmark", "fewshot"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
@@ -46,6 +46,8 @@ ALLOWED = {
     "canvas": set(),
     "pictures": set(),
     "raw_dataset": set(),
+    # few-shot splits and comparison
+    "fewshot": set(),
     "scores": set(),
 }
 KNOW_NNUNET = {"cli", "benchmark", "diagnosis", "plugin", "variants", "trainer", "preprocessing", "manifest", "plans"}

@@ -9,7 +9,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark")
+VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot")
 
 
 def build_parser() -> argparse.ArgumentParser:

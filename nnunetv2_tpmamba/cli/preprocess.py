@@ -8,6 +8,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from nnunetv2_tpmamba.cli.dataset import find_preprocessed
+
 HELP = "preprocess a planned dataset ahead of training"
 TRAINER = "nnUNetTrainerTPMamba"
 
@@ -35,56 +37,30 @@ def run(args: argparse.Namespace) -> int:
 
 def preprocess(dataset: str, configuration: str, plans_name: str, num_processes: int) -> None:
     from batchgenerators.utilities.file_and_folder_operations import load_json
-    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+    from nnunetv2.paths import nnUNet_raw
 
     from nnunetv2_tpmamba.plans import derive_plans
     from nnunetv2_tpmamba.preprocessing import ensure_preprocessed
 
-    if not nnUNet_preprocessed.is_set():
-        raise OSError(
-            "the environment variable nnUNet_preprocessed is not set; export it as for nnUNetv2_plan_and_preprocess"
-        )
-    dataset_name = find_dataset(dataset)
-    preprocessed_folder = Path(nnUNet_preprocessed, dataset_name)
-    plans_file = preprocessed_folder / f"{plans_name}.json"
+    preprocessed = find_preprocessed(dataset)
+    dataset_name = preprocessed.name
+    plans_file = preprocessed / f"{plans_name}.json"
     if not plans_file.is_file():
         raise FileNotFoundError(
             f"{plans_file} does not exist; plan the dataset with nnUNetv2_plan_and_preprocess -d "
             f"{int(dataset_name[7:10])}, or name its plans with -p"
         )
-    dataset_json = load_json(str(preprocessed_folder / "dataset.json"))
+    dataset_json = load_json(str(preprocessed / "dataset.json"))
     plans = derive_plans(load_json(str(plans_file)), configuration, dataset_json)
     folder = ensure_preprocessed(
         plans,
         configuration,
         dataset_json,
         raw_folder=Path(nnUNet_raw, dataset_name) if nnUNet_raw.is_set() else None,
-        preprocessed_folder=preprocessed_folder,
+        preprocessed_folder=preprocessed,
         num_processes=num_processes,
         log=partial(print, flush=True),  # a cluster's log file should show it at once
     )
     print(f"The data for {dataset_name} {configuration} are in {folder}")
     other_plans = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
     print(f"Train with: nnUNetv2_train {dataset_name} {configuration} 0 -tr {TRAINER}{other_plans}")
-
-
-def find_dataset(dataset: str) -> str:
-    """The name of the dataset with this name or id."""
-    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
-    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-
-    if dataset.startswith("Dataset"):
-        places = [Path(folder) for folder in (nnUNet_preprocessed, nnUNet_raw) if folder.is_set()]
-        names = [dataset] if any((place / dataset).is_dir() for place in places) else []
-    elif dataset.isdigit():
-        names = [str(name) for name in find_candidate_datasets(int(dataset))]
-    else:
-        raise ValueError(f"dataset {dataset!r}: give an id such as 702 or a name such as Dataset702_HeadNeckCrop")
-    if not names:
-        raise ValueError(
-            f"there is no dataset {dataset} in nnUNet_preprocessed ({nnUNet_preprocessed.get()}) or nnUNet_raw "
-            f"({nnUNet_raw.get() or 'not set'}); check the id and these variables"
-        )
-    if len(names) > 1:
-        raise ValueError(f"several datasets have the id {dataset}: {', '.join(names)}; give the name of one")
-    return names[0]

@@ -1,0 +1,41 @@
+"""Finding a planned dataset of nnU-Net's, for the verbs that take ``-d``."""
+
+from pathlib import Path
+
+
+def find_preprocessed(dataset: str) -> Path:
+    """The folder below ``nnUNet_preprocessed`` of the dataset with this name or id; it need not exist.
+
+    Raises:
+        OSError: the variable is not set.
+        ValueError: there is no such dataset, or several.
+    """
+    from nnunetv2.paths import nnUNet_preprocessed
+
+    if not nnUNet_preprocessed.is_set():
+        raise OSError(
+            "the environment variable nnUNet_preprocessed is not set; export it as for nnUNetv2_plan_and_preprocess"
+        )
+    return Path(nnUNet_preprocessed, find_dataset(dataset))
+
+
+def find_dataset(dataset: str) -> str:
+    """The name of the dataset with this name or id."""
+    from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    if dataset.startswith("Dataset"):
+        places = [Path(folder) for folder in (nnUNet_preprocessed, nnUNet_raw) if folder.is_set()]
+        names = [dataset] if any((place / dataset).is_dir() for place in places) else []
+    elif dataset.isdigit():
+        names = [str(name) for name in find_candidate_datasets(int(dataset))]
+    else:
+        raise ValueError(f"dataset {dataset!r}: give an id such as 702 or a name such as Dataset702_HeadNeckCrop")
+    if not names:
+        raise ValueError(
+            f"there is no dataset {dataset} in nnUNet_preprocessed ({nnUNet_preprocessed.get()}) or nnUNet_raw "
+            f"({nnUNet_raw.get() or 'not set'}); check the id and these variables"
+        )
+    if len(names) > 1:
+        raise ValueError(f"several datasets have the id {dataset}: {', '.join(names)}; give the name of one")
+    return names[0]

@@ -1,0 +1,223 @@
+"""Write few-shot splits: fold 0 trains on all cases but the test cases, the others on a few, drawn at random.
+
+All folds validate on the same test cases, so that nnU-Net's own training and validation measure what the paper's
+table 1 does: -n 3 6 --draws 5 makes folds 1 to 5 with 3 training cases and folds 6 to 10 with 6. The table of folds is
+kept beside nnU-Net's splits_final.json, where nnUNetv2_tpmamba compare finds it. Earlier splits are kept as a backup,
+and nothing is changed while there are trainings on them.
+"""
+
+import argparse
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_tpmamba.cli.dataset import find_preprocessed
+from nnunetv2_tpmamba.fewshot import (
+    TEST_FRACTION,
+    Fold,
+    choose_test,
+    few_shot_folds,
+    number_of_test_cases,
+    table,
+)
+
+HELP = "write splits with few training cases, drawn at random, and one fixed test set"
+TRAINERS = ("nnUNetTrainer", "nnUNetTrainerTPMamba")
+PROTOCOL = "fewshot.json"
+TABLE = "fewshot.md"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", required=True, metavar="D", help="dataset id or name, e.g. 702")
+    parser.add_argument(
+        "-n", nargs="+", type=int, default=[], metavar="N", help="numbers of training cases, e.g. 3 6 (none: fold 0)"
+    )
+    parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws, and so folds, per number (5)")
+    parser.add_argument(
+        "--test",
+        nargs="+",
+        default=[str(TEST_FRACTION)],
+        metavar="K",
+        help="test cases: how many, which fraction, or their names (0.2)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another one gives other draws (0)")
+    parser.add_argument(
+        "--script",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the commands of all trainings to this file, for a shell or a Slurm array; without FILE print them",
+    )
+    parser.add_argument("-tr", nargs="+", default=TRAINERS, metavar="T", help="trainers in the script (both)")
+    parser.add_argument("-c", default="3d_fullres", metavar="C", help="configuration in the script (3d_fullres)")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans in the script (nnUNetPlans)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing script")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = find_preprocessed(args.d)
+    if args.script not in (None, "-") and Path(args.script).exists() and not args.overwrite:
+        raise FileExistsError(f"--script {args.script} exists; name another file, or replace it with --overwrite")
+    if args.draws < 1:
+        raise ValueError(f"--draws {args.draws}: give at least 1")
+    if len(set(args.n)) < len(args.n):
+        raise ValueError(f"-n {' '.join(map(str, args.n))}: give every number once")
+    classes = classes_of_cases(folder)
+    folds = few_shot_folds(classes, test_cases(args.test, classes, args.seed), args.n, args.draws, args.seed)
+    write_splits(folder, folds, args.seed)
+    print(table(folds))
+    for fold in folds:
+        if fold.missing:
+            print(f"No training case of fold {fold.fold} has: {', '.join(fold.missing)}")
+    if args.script is not None:
+        text = script(folder.name, folds, args.tr, args.c, args.p)
+        if args.script == "-":
+            print(f"\n{text}", end="")
+        else:
+            Path(args.script).write_text(text)
+            jobs = len(folds) * len(args.tr)
+            print(f"\nTrain with: bash {args.script}\nor on Slurm: sbatch --array=0-{jobs - 1} {args.script}")
+    return 0
+
+
+def classes_of_cases(folder: Path) -> dict[str, set[str]]:
+    """Which classes (or regions) of ``dataset.json`` the truth of each preprocessed case holds.
+
+    Raises:
+        FileNotFoundError: the dataset was not preprocessed.
+    """
+    import numpy as np
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+    from tqdm import tqdm
+
+    truth = folder / "gt_segmentations"
+    if not (folder / "dataset.json").is_file() or not truth.is_dir():
+        raise FileNotFoundError(
+            f"{truth} does not exist; preprocess the dataset first: nnUNetv2_plan_and_preprocess -d "
+            f"{int(folder.name[7:10])}"
+        )
+    description = json.loads((folder / "dataset.json").read_text())
+    ending = description["file_ending"]
+    files = sorted(path for path in truth.iterdir() if path.name.endswith(ending))
+    if not files:
+        raise FileNotFoundError(f"{truth} holds no file that ends with {ending}; preprocess the dataset again")
+    reader = determine_reader_writer_from_dataset_json(description, str(files[0]), verbose=False)()
+    labels = {name: value for name, value in description["labels"].items() if name not in ("background", "ignore")}
+    classes = {}
+    for file in tqdm(files, desc="Reading labels", unit="case", disable=None):
+        values = set(np.unique(reader.read_seg(str(file))[0]).astype(int).tolist())
+        classes[file.name.removesuffix(ending)] = {
+            name for name, value in labels.items() if values & set(value if isinstance(value, list) else [value])
+        }
+    return classes
+
+
+def test_cases(test: Sequence[str], classes: dict[str, set[str]], seed: int) -> tuple[str, ...]:
+    """The cases named, or as many as the one number says.
+
+    Raises:
+        ValueError: unknown cases, or no training case left.
+    """
+    unknown = [name for name in test if name not in classes]
+    if not unknown:
+        if len(set(test)) == len(classes):
+            raise ValueError(f"--test names all {len(classes)} cases, which leaves no training case")
+        return tuple(dict.fromkeys(test))
+    try:
+        (number,) = map(float, test)
+    except ValueError:
+        raise ValueError(
+            f"--test: there is no case {', '.join(unknown)}; give a number of cases, a fraction below 1, or names such "
+            f"as {next(iter(classes))}"
+        ) from None
+    return choose_test(classes, number_of_test_cases(number, len(classes)), seed)
+
+
+def write_splits(folder: Path, folds: Sequence[Fold], seed: int) -> None:
+    """Write ``splits_final.json`` and the table; keep what was there as a backup.
+
+    Raises:
+        FileExistsError: there are trainings on other splits.
+    """
+    from filelock import FileLock
+
+    path, protocol = folder / "splits_final.json", folder / PROTOCOL
+    splits = [fold.split() for fold in folds]
+    with FileLock(f"{path}.lock"):  # the trainer's, which reads and makes them
+        if not path.is_file() or json.loads(path.read_text()) != splits:
+            trained = trained_folds(folder.name)
+            if trained:
+                raise FileExistsError(
+                    f"there are results for the present splits: {', '.join(map(str, trained))}; move these elsewhere, "
+                    "or copy the dataset to another id. Nothing was changed"
+                )
+            if path.is_file():
+                backup = back_up(path)
+                print(f"{path} was there; it is kept as {backup.name}")
+            write_whole(path, json.dumps(splits, indent=4))
+        write_whole(protocol, json.dumps({"seed": seed, "folds": [fold.as_json() for fold in folds]}, indent=1))
+        write_whole(folder / TABLE, table(folds) + "\n")
+    print(f"{len(folds)} folds are in {path}, what they are in {protocol.name} and {TABLE} beside it\n")
+
+
+def trained_folds(dataset_name: str) -> list[Path]:
+    """Folders of trainings on a fold of the splits; ``fold_all`` is none.
+
+    Raises:
+        OSError: ``nnUNet_results`` is not set.
+    """
+    from nnunetv2.paths import nnUNet_results
+
+    if not nnUNet_results.is_set():
+        raise OSError(
+            "the environment variable nnUNet_results is not set, so it cannot be seen whether there are trainings on "
+            "the present splits; export it as for nnUNetv2_train"
+        )
+    return sorted(Path(nnUNet_results, dataset_name).glob("*__*__*/fold_[0-9]*"))
+
+
+def back_up(path: Path) -> Path:
+    """Rename to the first free ``splits_final.backup-1.json``, ``-2``, ..."""
+    number = 1
+    while (backup := path.with_name(f"{path.stem}.backup-{number}{path.suffix}")).exists():
+        number += 1
+    return path.rename(backup)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
+def script(dataset: str, folds: Sequence[Fold], trainers: Sequence[str], configuration: str, plans: str) -> str:
+    """A bash script of all trainings: one of them as a Slurm array task, else one after the other."""
+    named_plans = [] if plans == "nnUNetPlans" else ["-p", plans]
+
+    def command(program: str, *arguments: Any) -> str:
+        return shlex.join([program, *map(str, arguments), *named_plans])
+
+    lines = [
+        command("nnUNetv2_train", dataset, configuration, fold.fold, "-tr", trainer)
+        for fold in folds
+        for trainer in trainers
+    ]
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            f"# {len(lines)} trainings; on Slurm: sbatch --array=0-{len(lines) - 1} THIS_FILE",
+            "set -euo pipefail",
+            'export nnUNet_extTrainer="${nnUNet_extTrainer:-$(nnUNetv2_tpmamba path)}"',
+            "trainings=(",
+            *(f"    {shlex.quote(line)}" for line in lines),
+            ")",
+            'if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then trainings=("${trainings[$SLURM_ARRAY_TASK_ID]}"); fi',
+            'for training in "${trainings[@]}"; do $training; done',
+            f"# then: {command('nnUNetv2_tpmamba', 'compare', '-d', dataset, '-tr', *trainers, '-c', configuration)}",
+            "",
+        ]
+    )
