@@ -21,16 +21,17 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
         package_data={"nnunetv2_tpmamba": ["py.typed", "ops/README.md"]},
         python_requires=">=3.10",
         install_requires=[
-            "torch>=2.4",  # the network; 2.4 is the first with torch.library.custom_op
+            "torch>=2.5",  # the network; 2.5 is the first with safe_globals, to read checkpoints without running code
             "nnunetv2>=2.8.1",  # the host; 2.8 is the first that reads nnUNet_extTrainer
             "timm",  # SAM's ViT-B; nnU-Net's dynamic-network-architectures chooses the version
             "numba",  # compiles the selective scan for CPUs
             "SimpleITK",  # reading and writing the demo's CTs
+            "surface-distance",  # the surface metric of nnU-Net's authors, to compare predictions with
             "batchgenerators",  # the augmentation transforms nnU-Net is built on
         ],
         extras_require={
             "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
-            "test": ["pytest", "pytest-timeout", "segment-anything", "ruff", "mypy"],
+            "test": ["pytest", "pytest-timeout", "segment-anything", "monai", "ruff", "mypy"],
         },
         entry_points={"console_scripts": ["nnUNetv2_tpmamba=nnunetv2_tpmamba.cli:main"]},
     )

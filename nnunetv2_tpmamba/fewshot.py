@@ -1,7 +1,7 @@
 """The few-shot protocol: one fixed test set, one full training set, and seeded draws of a few training cases."""
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb
@@ -30,7 +30,8 @@ class Fold:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Fold":
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        train, val, missing = (tuple(values[key]) for key in ("train", "val", "missing"))
+        return cls(values["fold"], values["draw"], train, val, missing)
 
 
 def few_shot_folds(
@@ -86,8 +87,8 @@ def choose_test(classes: Mapping[str, Collection[str]], count: int, seed: int) -
     cases = sorted(classes)
     every_class = set().union(*classes.values())
 
-    def missing(subset: Sequence[str]) -> int:
-        rest = set(cases) - set(subset)
+    def missing(subset: Iterable[str]) -> int:
+        rest = set(cases).difference(subset)
         return sum(len(every_class - set().union(*(classes[case] for case in part))) for part in (subset, rest))
 
     subsets = list(random_subsets(cases, count, random.Random(f"{seed} test"), at_least=1))
@@ -153,7 +154,7 @@ def covering_subset(
 
 def table(folds: Sequence[Fold]) -> str:
     """What each fold is, a line each, in Markdown."""
-    rows = [("fold", "training cases", "draw", "trains on", "classes missing in training")]
+    rows: list[tuple[str, ...]] = [("fold", "training cases", "draw", "trains on", "classes missing in training")]
     for fold in folds:
         draw = "all" if fold.draw is None else str(fold.draw)
         named = ", ".join(fold.train) if fold.draw is not None else "every case that is not for testing"

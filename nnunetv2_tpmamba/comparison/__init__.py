@@ -1,0 +1,1 @@
+"""Compare segmentation methods on the same cases: scores, paired statistics, cost and a report."""

@@ -1,0 +1,76 @@
+"""Measure many predictions in parallel, each file only once: results are kept by what the files hold."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .metrics import Pair, Scores, measure
+
+VERSION = 1  # of what is measured: another one, and nothing kept is used
+
+
+def cache_folder() -> Path:
+    """``nnunetv2_tpmamba/metrics`` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "nnunetv2_tpmamba", "metrics")
+
+
+def measure_all(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Scores]:
+    """The scores of all pairs, in their order.
+
+    Args:
+        processes: that work at the same time.
+        folder: where results are kept; one that cannot be written is done without.
+
+    Raises:
+        ValueError: some files cannot be compared; the others' scores are kept.
+    """
+    scores: dict[int, Scores] = {}
+    errors: dict[int, str] = {}
+    # not forked: nnU-Net's readers and torch run threads
+    context = multiprocessing.get_context("spawn")
+    workers = max(1, min(processes, len(pairs)))
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs = {pool.submit(measure_once, pair, folder): index for index, pair in enumerate(pairs)}
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="Measuring", unit="prediction", disable=None):
+            try:
+                scores[jobs[job]] = job.result()
+            except ValueError as error:
+                errors[jobs[job]] = str(error)
+    if errors:
+        named = "\n".join(f"  {errors[index]}" for index in sorted(errors))
+        raise ValueError(f"{len(errors)} of {len(pairs)} predictions cannot be compared:\n{named}")
+    return [scores[index] for index in range(len(pairs))]
+
+
+def measure_once(pair: Pair, folder: Path) -> Scores:
+    """:func:`measure`, or what it found earlier for files of the same content."""
+    kept = folder / f"{fingerprint(pair)}.json"
+    try:
+        return {name: (dice, nsd) for name, (dice, nsd) in json.loads(kept.read_text()).items()}
+    except (OSError, ValueError):
+        pass
+    scores = measure(pair)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(scores))
+        os.replace(unfinished, kept)
+    except OSError:
+        pass
+    return scores
+
+
+def fingerprint(pair: Pair) -> str:
+    """Changes with the content of both files and with what is measured."""
+    asked = [VERSION, sorted(pair.classes.items()), pair.ignore_label, sorted(pair.tolerance.items())]
+    digest = hashlib.sha256(json.dumps([*asked, pair.reader.__name__]).encode())
+    for file in (pair.truth, pair.prediction):
+        digest.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""Dice and normalised surface Dice of one prediction, per class."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+NO_THICKNESS = 999  # mm between "slices" that nnU-Net gives 2D images
+GEOMETRY_TOLERANCE = 1e-3  # mm
+
+Scores = dict[str, tuple[float, float]]
+"""Dice and normalised surface Dice of each class; NaN where it is absent from truth and prediction."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction, its truth and what to measure.
+
+    Args:
+        classes: label, or labels of the region, of each class.
+        ignore_label: voxels with it in the truth do not count.
+        tolerance: mm within which surfaces agree, of each class.
+        reader: nnU-Net's for these files.
+    """
+
+    truth: Path
+    prediction: Path
+    classes: Mapping[str, int | tuple[int, ...]]
+    ignore_label: int | None
+    tolerance: Mapping[str, float]
+    reader: type[BaseReaderWriter]
+
+
+def measure(pair: Pair) -> Scores:
+    """Read both files and measure every class.
+
+    Dice is computed as nnU-Net does for its ``summary.json``. A class in only one of the two has a surface Dice of 0;
+    ignored voxels are background of both when surfaces are compared.
+
+    Raises:
+        ValueError: a file cannot be read, or the two are not of one geometry.
+    """
+    truth, truth_properties = read(pair.truth, pair.reader)
+    prediction, properties = read(pair.prediction, pair.reader)
+    check_geometry(pair, truth, prediction, truth_properties, properties)
+    ignored = truth == pair.ignore_label if pair.ignore_label is not None else None
+    spacing = tuple(float(value) for value in truth_properties["spacing"])
+    scores = {}
+    for name, value in pair.classes.items():
+        truth_mask, mask = (region_or_label_to_mask(array, value) for array in (truth, prediction))
+        tp, fp, fn, _ = compute_tp_fp_fn_tn(truth_mask, mask, ignored)
+        dice = float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else math.nan
+        if ignored is not None:
+            truth_mask, mask = truth_mask & ~ignored, mask & ~ignored
+        scores[name] = (dice, surface_dice(truth_mask, mask, spacing, pair.tolerance[name]))
+    return scores
+
+
+def surface_dice(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...], tolerance: float) -> float:
+    """The part of both surfaces that lies within ``tolerance`` of the other one; NaN if there are none.
+
+    Source: Nikolov et al., "Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy" (JMIR 2021),
+    as their package ``surface-distance`` computes it.
+
+    Args:
+        spacing: mm.
+        tolerance: mm.
+
+    Shape:
+        both masks ``(z, y, x)``.
+    """
+    from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
+
+    if not truth.any() or not prediction.any():  # of which the package makes an error with NumPy 2
+        return 0.0 if truth.any() or prediction.any() else math.nan
+    if spacing[0] == NO_THICKNESS and len(truth) == 1:
+        truth, prediction, spacing = truth[0], prediction[0], spacing[1:]
+    part = bounding_box(truth | prediction)  # all that is outside costs time only
+    distances = compute_surface_distances(truth[part], prediction[part], spacing)
+    return float(compute_surface_dice_at_tolerance(distances, tolerance))
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    axes = range(mask.ndim)
+    used = (np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
+    return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in used)
+
+
+def read(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict[str, Any]]:
+    """A label map ``(z, y, x)`` and nnU-Net's properties of it."""
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist; predict this case again")
+    if file.stat().st_size == 0:
+        raise ValueError(f"{file} is empty; it was cut off while being written: make it again")
+    try:
+        labels, properties = reader().read_seg(str(file))
+    except Exception as error:  # whatever the reader's library makes of a damaged file
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{file} cannot be read ({lines[-1].strip()}); make it again") from error
+    return labels[0], properties
+
+
+def check_geometry(
+    pair: Pair,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    truth_properties: Mapping[str, Any],
+    properties: Mapping[str, Any],
+) -> None:
+    ours, theirs = geometry(truth, truth_properties), geometry(prediction, properties)
+    for name in ours.keys() & theirs.keys():
+        if np.shape(ours[name]) != np.shape(theirs[name]) or not np.allclose(
+            ours[name], theirs[name], rtol=0, atol=GEOMETRY_TOLERANCE
+        ):
+            raise ValueError(
+                f"{pair.prediction} has another {name} than its truth {pair.truth}: {shown(theirs[name])} instead of "
+                f"{shown(ours[name])}; predict from the image that this truth was drawn on"
+            )
+
+
+def geometry(labels: np.ndarray, properties: Mapping[str, Any]) -> dict[str, Any]:
+    result = {"shape": labels.shape, "spacing": properties["spacing"]}
+    itk = properties.get("sitk_stuff", {})
+    result |= {name: itk[name] for name in ("origin", "direction") if name in itk}
+    affine = properties.get("nibabel_stuff", {}).get("original_affine")
+    return result if affine is None else result | {"affine": affine}
+
+
+def shown(values: Any) -> str:
+    return " ".join(f"{value:g}" for value in np.ravel(values))

@@ -1,0 +1,96 @@
+"""All scores of a comparison, and their means: over cases as nnU-Net takes them, over draws as the paper's table 1."""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .metrics import Scores
+from .runs import Run
+from .statistics import Paired, compare_paired
+
+METRICS = ("Dice", "NSD")
+MEAN = "mean"  # the name of the mean over classes among the classes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Folds whose results are averaged: the draws of one number of training cases, or all folds."""
+
+    title: str
+    folds: tuple[str, ...]
+    training_cases: int | None = None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean and sample standard deviation over ``n`` folds; the deviation is NaN for one."""
+
+    mean: float
+    spread: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured.
+
+    Args:
+        methods: the first is what the others are compared with.
+        runs: by method and fold.
+        scores: by method, fold and case; the same cases for all methods of a fold.
+        notes: what a reader has to know before believing the numbers.
+    """
+
+    title: str
+    methods: tuple[str, ...]
+    classes: tuple[str, ...]
+    tolerance: Mapping[str, float]
+    groups: tuple[Group, ...]
+    runs: Mapping[tuple[str, str], Run]
+    scores: Mapping[tuple[str, str], Mapping[str, Scores]]
+    notes: list[str] = field(default_factory=list)
+
+    def of_fold(self, method: str, fold: str, metric: str) -> dict[str, float]:
+        """Per class the mean over cases, and the mean of these: nnU-Net's ``mean`` and ``foreground_mean``.
+
+        A class that no case has is left out of the mean, which nnU-Net makes NaN.
+        """
+        column = METRICS.index(metric)
+        cases = self.scores[method, fold].values()
+        means = {name: nanmean(scores[name][column] for scores in cases) for name in self.classes}
+        return means | {MEAN: nanmean(means.values())}
+
+    def of_group(self, method: str, group: Group, metric: str) -> dict[str, Mean]:
+        """Per class, and for their mean: mean and spread over the folds."""
+        folds = [self.of_fold(method, fold, metric) for fold in group.folds]
+        return {name: mean_and_spread([fold[name] for fold in folds]) for name in (*self.classes, MEAN)}
+
+    def of_cases(self, method: str, group: Group, metric: str) -> dict[str, float]:
+        """Per case the mean over its classes, averaged over the draws that were tested on it."""
+        column = METRICS.index(metric)
+        values: dict[str, list[float]] = {}
+        for fold in group.folds:
+            for case, scores in self.scores[method, fold].items():
+                values.setdefault(case, []).append(nanmean(pair[column] for pair in scores.values()))
+        return {case: nanmean(of_draws) for case, of_draws in sorted(values.items())}
+
+    def paired(self, method: str, group: Group, metric: str) -> Paired:
+        """A method against the first one, paired by case: draws tested on one case are no independent pairs."""
+        first, other = (self.of_cases(name, group, metric) for name in (self.methods[0], method))
+        return compare_paired(list(first.values()), list(other.values()))
+
+
+def nanmean(values: Iterable[float]) -> float:
+    """Mean of the values that are defined; NaN where none is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # "mean of empty slice"
+        return float(np.nanmean(list(values)))
+
+
+def mean_and_spread(values: Sequence[float]) -> Mean:
+    defined = [value for value in values if not math.isnan(value)]
+    spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
+    return Mean(nanmean(values) if values else math.nan, spread, len(defined))

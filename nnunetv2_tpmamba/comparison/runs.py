@@ -1,0 +1,179 @@
+"""What one training left behind: the validated cases, their curve over the epochs, and what it cost."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+PEAK_MEMORY = re.compile(r"Peak memory: ([\d.]+) GB")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one training; None where nothing says it."""
+
+    epochs: int | None = None
+    epoch_seconds: float | None = None  # the median
+    hours: float | None = None  # of all epochs
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    checkpoint_bytes: int | None = None
+    peak_memory_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fold of one method.
+
+    Args:
+        predictions: the file of each case.
+        curve: nnU-Net's pseudo Dice (mean over classes, validation patches) after each epoch.
+        data: what the training was prepared from, to see whether two runs share it.
+    """
+
+    method: str
+    fold: str
+    predictions: Mapping[str, Path]
+    curve: tuple[float, ...] = ()
+    cost: Cost = Cost()
+    data: str = ""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a dataset, as nnU-Net's evaluation treats them."""
+
+    classes: Mapping[str, int | tuple[int, ...]]
+    ignore_label: int | None
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], plans: Mapping[str, Any] | None = None) -> "Labels":
+        """From ``dataset.json``; regions where it has any."""
+        manager = PlansManager(plans or {"label_manager": "LabelManager"}).get_label_manager(description)
+        evaluated = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+        names = {as_region(value): name for name, value in description["labels"].items()}
+        labels = {names[as_region(value)]: value for value in evaluated}
+        return cls(
+            {name: value if isinstance(value, tuple) else int(value) for name, value in labels.items()},
+            manager.ignore_label,
+        )
+
+
+def as_region(value: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),)
+
+
+def model_folder(results: Path, trainer: str, plans: str, configuration: str) -> Path:
+    """nnU-Net's folder of a model.
+
+    Raises:
+        ValueError: there is none; with the names of those there are.
+    """
+    folder = results / convert_trainer_plans_config_to_identifier(trainer, plans, configuration)
+    if not folder.is_dir():
+        there = sorted(path.name for path in results.glob("*__*__*"))
+        raise ValueError(
+            f"{trainer} has no results with {plans} and {configuration}: {folder} does not exist; train it first"
+            + (f", or choose of {', '.join(there)}" if there else "")
+        )
+    return folder
+
+
+def unfinished(folder: Path, fold: str) -> str | None:
+    """Why a fold cannot be compared, or None."""
+    if not (folder / f"fold_{fold}").is_dir():
+        return "was not trained"
+    if not (folder / f"fold_{fold}" / "validation" / "summary.json").is_file():
+        return "is not finished (no validation/summary.json; continue it with --c, or validate with --val)"
+    return None
+
+
+def trained_folds(folder: Path) -> list[str]:
+    """Folds that nnU-Net has begun, numbers first."""
+    folds = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
+    return sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
+
+
+def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
+    """What nnU-Net wrote for one fold. Nothing of a checkpoint but tensors and numbers is loaded."""
+    fold_folder = folder / f"fold_{fold}"
+    validation = fold_folder / "validation"
+    cost, curve = read_checkpoint(fold_folder)
+    fingerprint = folder / "dataset_fingerprint.json"
+    return Run(
+        method,
+        fold,
+        files_of_cases(validation, ending),
+        curve,
+        cost,
+        fingerprint.read_text() if fingerprint.is_file() else "",
+    )
+
+
+def files_of_cases(folder: Path, ending: str) -> dict[str, Path]:
+    return {path.name.removesuffix(ending): path for path in sorted(folder.iterdir()) if path.name.endswith(ending)}
+
+
+def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
+    """Cost and curve, from the newest checkpoint that can be read, and from the training logs."""
+    peaks = [
+        float(value)
+        for log in sorted(fold_folder.glob("training_log_*.txt"))
+        for value in PEAK_MEMORY.findall(log.read_text(errors="replace"))
+    ]
+    peak = max(peaks, default=None)
+    path = next((fold_folder / name for name in CHECKPOINTS if (fold_folder / name).is_file()), None)
+    checkpoint = None if path is None else load_without_code(path)
+    if path is None or checkpoint is None:
+        return Cost(peak_memory_gb=peak), ()
+    logged = checkpoint["logging"]
+    ends, starts = (logged[f"epoch_{what}_timestamps"] for what in ("end", "start"))
+    seconds = [end - start for start, end in zip(starts, ends, strict=False)]
+    weights = checkpoint["network_weights"].values()
+    states = checkpoint["optimizer_state"]["state"].values()
+    cost = Cost(
+        epochs=len(seconds),
+        epoch_seconds=float(np.median(seconds)) if seconds else None,
+        hours=float(sum(seconds)) / 3600,
+        # nnU-Net's own networks list some tensors twice
+        parameters=sum({tensor.untyped_storage().data_ptr(): tensor.numel() for tensor in weights}.values()),
+        trained_parameters=sum(largest_tensor(state) for state in states),
+        checkpoint_bytes=path.stat().st_size,
+        peak_memory_gb=peak,
+    )
+    return cost, tuple(float(value) for value in logged["mean_fg_dice"])
+
+
+def largest_tensor(state: Mapping[str, Any]) -> int:
+    """Elements of a parameter, by what the optimiser remembers of it."""
+    return max((value.numel() for value in state.values() if isinstance(value, torch.Tensor)), default=0)
+
+
+def load_without_code(path: Path) -> dict[str, Any] | None:
+    """nnU-Net's checkpoint, which besides tensors holds numbers of NumPy's; None if it cannot be read so."""
+    numbers: list[Any] = [
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64, np.bool_)),
+    ]
+    scalar = np.float64(0).__reduce__()[0]
+    try:
+        with torch.serialization.safe_globals([*numbers, scalar]):
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception:  # damaged, of another version, or with code in it: then there is just no cost to show
+        return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises ValueError that names the file where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error
