@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-COLUMNS = ("image", "truth", "prediction")
 COLUMN_INCHES = 3.6
 LINE_INCHES = 0.45  # of a title, and of a line of the legend
 DPI = 100
@@ -25,24 +25,26 @@ class Comparison:
     title: str
     image: np.ndarray
     truth: np.ndarray
-    prediction: np.ndarray
+    predictions: Mapping[str, np.ndarray]  # by what stands above it
     spacing: tuple[float, float, float]
     window: tuple[float, float]  # the values shown black and white
 
 
 def draw_comparisons(cases: Sequence[Comparison], class_names: Mapping[int, str], path: Path) -> None:
-    """Write a PNG: per case an axial and below it a coronal slice, each as image, truth and prediction.
+    """Write a PNG: per case an axial and below it a coronal slice, each as image, truth and predictions.
 
     The slices are those where the truth has most classes. The patient's right is on the left, as radiologists look.
 
     Args:
+        cases: with the same predictions in all.
         class_names: of each label value that is not background.
     """
     colours = class_colours(sorted(class_names))
+    columns = ["image", "truth", *cases[0].predictions]
     legend_lines = -(-len(class_names) // LEGEND_COLUMNS)
     heights = [[COLUMN_INCHES * proportion(case, axis) for axis in (0, 1)] for case in cases]
     total = sum(map(sum, heights)) + LINE_INCHES * (len(cases) + legend_lines + 0.5)
-    figure = Figure(figsize=(len(COLUMNS) * COLUMN_INCHES, total), dpi=DPI, facecolor="black")
+    figure = Figure(figsize=(len(columns) * COLUMN_INCHES, total), dpi=DPI, facecolor="black")
     FigureCanvasAgg(figure)
 
     y = total
@@ -52,12 +54,12 @@ def draw_comparisons(cases: Sequence[Comparison], class_names: Mapping[int, str]
         for axis, height in enumerate(case_heights):
             y -= height
             for column, panel in enumerate(panels(case, axis, colours)):
-                left = column / len(COLUMNS)
-                axes = figure.add_axes((left, y / total, 0.995 / len(COLUMNS), (height - 0.02) / total))
+                left = column / len(columns)
+                axes = figure.add_axes((left, y / total, 0.995 / len(columns), (height - 0.02) / total))
                 axes.imshow(panel, aspect="auto")
                 axes.set_axis_off()
                 if axis == 0:
-                    axes.text(0.02, 0.98, COLUMNS[column], color="white", va="top", transform=axes.transAxes)
+                    axes.text(0.02, 0.98, columns[column], color="white", va="top", transform=axes.transAxes)
     figure.legend(
         handles=[Patch(color=colours[value], label=class_names[value]) for value in sorted(class_names)],
         loc="lower center",
@@ -69,15 +71,15 @@ def draw_comparisons(cases: Sequence[Comparison], class_names: Mapping[int, str]
 
 
 def panels(case: Comparison, axis: int, colours: Mapping[int, np.ndarray]) -> list[np.ndarray]:
-    """The fullest slice across ``axis`` in RGB: the image, the image with the truth, the image with the prediction."""
+    """The fullest slice across ``axis`` in RGB: the image, and the image with the truth and with each prediction."""
     index = fullest_slice(case.truth, axis)
-    image, truth, prediction = (
-        as_seen(np.take(volume, index, axis), axis) for volume in (case.image, case.truth, case.prediction)
+    image, *labels = (
+        as_seen(np.take(volume, index, axis), axis) for volume in (case.image, case.truth, *case.predictions.values())
     )
     black, white = case.window
     grey = np.clip((image.astype(np.float32) - black) / max(white - black, 1e-6), 0, 1)
     plain = np.repeat(grey[..., None], 3, axis=-1)
-    return [plain, tinted(plain, truth, colours), tinted(plain, prediction, colours)]
+    return [plain, *(tinted(plain, volume, colours) for volume in labels)]
 
 
 def fullest_slice(labels: np.ndarray, axis: int) -> int:
@@ -107,6 +109,14 @@ def tinted(plain: np.ndarray, labels: np.ndarray, colours: Mapping[int, np.ndarr
         where = labels == value
         result[where] += OPACITY * (colour - result[where])
     return result
+
+
+def label_names(description: Mapping[str, Any]) -> dict[int, str]:
+    """A name for each label value above 0 in ``dataset.json``, also for those that are only parts of regions."""
+    names = {value: name for name, value in description["labels"].items() if isinstance(value, int) and value > 0}
+    for value in {v for region in description["labels"].values() if isinstance(region, list) for v in region}:
+        names.setdefault(value, f"label {value}")
+    return names
 
 
 def class_colours(values: Sequence[int]) -> dict[int, np.ndarray]:

@@ -24,8 +24,8 @@ ARGUMENTS = {
     "preprocess": ["-d D", "[-c C", "[-p PLANS]", "[-np N]"],
     "demo": ["[--out DIR]", "[--data RAW_DATASET_FOLDER]", "[--epochs N]"],
     "benchmark": ["[--device", "[--json FILE]"],
-    "fewshot": ["-d D", "-n", "--draws", "[--test K]", "[--seed S]"],
-    "compare": ["-d D", "-tr", "[-c C]", "[-p PLANS]", "[-f", "[-o DIR]", "[--tolerance MM]"],
+    "fewshot": ["-d D", "-n", "--draws", "[--test K", "[--seed S]"],
+    "compare": ["-d D", "-tr", "[-c C", "[-p PLANS", "[-f", "[-o DIR]", "[--tolerance MM"],
 }
 HEAVY = ("torch", "timm", "nnunetv2", "batchgenerators", "numpy", "SimpleITK", "matplotlib")
 VARIANTS = (

@@ -15,7 +15,8 @@ NAME = PACKAGE.name
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
-    | {"pictures", "raw_dataset", "scores", "benchmark", "fewshot"},
+    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison"},
+    "comparison": {"fewshot"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
@@ -26,6 +27,7 @@ ALLOWED = {
     "manifest": {"plans"},
     "plans": {"config"},
     "memory": {"network"},
+    "volumes": {"pictures", "config"},
     # the network
     "sam_weights": set(),
     NAME: {"network", "config"},  # __init__.py
@@ -46,11 +48,12 @@ ALLOWED = {
     "canvas": set(),
     "pictures": set(),
     "raw_dataset": set(),
-    # few-shot splits and comparison
     "fewshot": set(),
     "scores": set(),
 }
-KNOW_NNUNET = {"cli", "benchmark", "diagnosis", "plugin", "variants", "trainer", "preprocessing", "manifest", "plans"}
+KNOW_NNUNET = {"cli", "comparison", "benchmark", "diagnosis", "plugin", "variants", "trainer"} | {
+    *("preprocessing", "manifest", "plans")
+}
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 
 

@@ -9,7 +9,8 @@ def comparison(shape=(20, 30, 40), spacing=(4.0, 2.0, 2.0), title="case: mean Di
     truth = np.zeros(shape, np.uint8)
     truth[5:10, 5:15, 5:15] = 1
     truth[8:15, 5:15, 20:30] = 2
-    return Comparison(title, np.zeros(shape, np.int16), truth, np.roll(truth, 2, axis=2), spacing, window=(-200, 250))
+    predictions = {"prediction": np.roll(truth, 2, axis=2)}
+    return Comparison(title, np.zeros(shape, np.int16), truth, predictions, spacing, window=(-200, 250))
 
 
 def test_the_picture_has_three_columns_and_its_planes_keep_their_proportions(tmp_path):

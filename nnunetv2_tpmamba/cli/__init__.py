@@ -9,7 +9,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot")
+VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot", "compare")
 
 
 def build_parser() -> argparse.ArgumentParser:

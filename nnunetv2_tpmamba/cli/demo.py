@@ -14,15 +14,11 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.console import Console
 from nnunetv2_tpmamba.raw_dataset import RawDataset
 from nnunetv2_tpmamba.scores import Scores
-
-if TYPE_CHECKING:
-    from nnunetv2_tpmamba.pictures import Comparison
 
 HELP = "show the whole pipeline on synthetic CTs or on your data, in minutes"
 TRAINER = "nnUNetTrainerTPMamba_demo"
@@ -207,47 +203,22 @@ def write_split(preprocessed: Path, raw: Path) -> None:
 
 
 def draw(raw: Path, predictions: Path, scores: Scores, description: Mapping[str, Any], picture: Path) -> None:
-    from nnunetv2_tpmamba.pictures import draw_comparisons
-
-    shown = list(scores.cases)[:MOST_CASES_SHOWN]
-    cases = [
-        load_comparison(name, f"{name}: mean Dice {scores.mean(name):.3f}", raw, predictions, description)
-        for name in shown
-    ]
-    names = {value: name for name, value in description["labels"].items() if isinstance(value, int) and value > 0}
-    for value in {v for region in description["labels"].values() if isinstance(region, list) for v in region}:
-        names.setdefault(value, f"label {value}")
-    draw_comparisons(cases, names, picture)
-
-
-def load_comparison(
-    name: str, title: str, raw: Path, predictions: Path, description: Mapping[str, Any]
-) -> "Comparison":
-    import numpy as np
-    import SimpleITK
-
-    from nnunetv2_tpmamba.pictures import Comparison
+    from nnunetv2_tpmamba.pictures import draw_comparisons, label_names
+    from nnunetv2_tpmamba.volumes import read_comparison
 
     ending = description["file_ending"]
-    image, truth, prediction = (
-        SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(path)), "LPS")
-        for path in (
+    shown = list(scores.cases)[:MOST_CASES_SHOWN]
+    cases = [
+        read_comparison(
+            f"{name}: mean Dice {scores.mean(name):.3f}",
             raw / "imagesTs" / f"{name}_0000{ending}",
             raw / "labelsTs" / f"{name}{ending}",
-            predictions / f"{name}{ending}",
+            {"prediction": predictions / f"{name}{ending}"},
+            description,
         )
-    )
-    voxels = SimpleITK.GetArrayFromImage(image)
-    is_ct = str(next(iter(description["channel_names"].values()))).casefold() == "ct"
-    black, white = TPMambaConfig.hu_window if is_ct else np.percentile(voxels, (0.5, 99.5))
-    return Comparison(
-        title,
-        voxels,
-        SimpleITK.GetArrayFromImage(truth),
-        SimpleITK.GetArrayFromImage(prediction),
-        spacing=image.GetSpacing()[::-1],
-        window=(float(black), float(white)),
-    )
+        for name in shown
+    ]
+    draw_comparisons(cases, label_names(description), picture)
 
 
 def closing_words(data: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,29 @@ from .runs import Labels, Run, files_of_cases, model_folder, read_json, read_run
 PROTOCOL = "fewshot.json"
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What is to be compared.
+
+    Args:
+        reference: folder of the truth.
+        description: ``dataset.json``.
+        dataset_name: nnU-Net's; empty for plain folders.
+    """
+
+    title: str
+    runs: Sequence[Run]
+    labels: Labels
+    groups: tuple[Group, ...]
+    notes: list[str]
+    reference: Path
+    description: Mapping[str, Any]
+    dataset_name: str = ""
+
+
 def gather_trainings(
     models: Mapping[str, tuple[str, str, str]], preprocessed: Path, results: Path, folds: Sequence[str] | None
-) -> tuple[list[Run], Labels, tuple[Group, ...], list[str]]:
+) -> Gathered:
     """The runs of some models on one dataset.
 
     Args:
@@ -50,7 +71,10 @@ def gather_trainings(
                 raise ValueError(f"fold {fold} of {method} {reason}: {folder / f'fold_{fold}'}")
     ending = description["file_ending"]
     runs = [read_run(method, folder, fold, ending) for method, folder in folders.items() for fold in chosen]
-    return runs, labels[first], groups_of(preprocessed, chosen, notes), notes
+    groups = groups_of(preprocessed, chosen, notes)
+    name, reference = preprocessed.name, preprocessed / "gt_segmentations"
+    title = f"{name}: {' and '.join(folders)}"
+    return Gathered(title, runs, labels[first], groups, notes, reference, description, name)
 
 
 def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
@@ -93,36 +117,25 @@ def groups_of(preprocessed: Path, folds: Sequence[str], notes: list[str]) -> tup
     )
 
 
-def gather_folders(
-    folders: Mapping[str, Path], reference: Path, description: Mapping[str, Any]
-) -> tuple[list[Run], Labels, tuple[Group, ...], list[str]]:
+def gather_folders(folders: Mapping[str, Path], reference: Path, description: Mapping[str, Any]) -> Gathered:
     """Plain folders of predictions as runs of one fold."""
     runs = []
     for method, folder in folders.items():
         if not folder.is_dir():
             raise ValueError(f"{folder} is no folder; name folders with predictions")
         runs.append(Run(method, "", files_of_cases(folder, description["file_ending"])))
-    return runs, Labels.of(description), (Group("all cases", ("",)),), []
+    title = f"{' and '.join(folders)} against {reference.name}"
+    return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), [], reference, description)
 
 
-def compare(
-    title: str,
-    runs: Sequence[Run],
-    labels: Labels,
-    groups: tuple[Group, ...],
-    notes: list[str],
-    reference: Path,
-    description: Mapping[str, Any],
-    tolerance: Mapping[str, float],
-    processes: int,
-    cache: Path,
-) -> Results:
-    """Measure the cases that the runs of each fold share, against the files of ``reference``."""
+def measure(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
+    """Measure the cases that the runs of each fold share and whose truth is known."""
+    runs, notes, reference = gathered.runs, [*gathered.notes], gathered.reference
     methods = tuple(dict.fromkeys(run.method for run in runs))
     by_fold: dict[str, list[Run]] = {}
     for run in runs:
         by_fold.setdefault(run.fold, []).append(run)
-    ending = description["file_ending"]
+    ending = gathered.description["file_ending"]
     truths = files_of_cases(reference, ending)
     jobs = []
     for fold, of_fold in by_fold.items():
@@ -137,17 +150,27 @@ def compare(
         if not cases:
             raise ValueError(f"there is no case{place} that all have predicted and {reference} has the truth of")
         jobs += [(run, case) for run in of_fold for case in cases]
-    reader = determine_reader_writer_from_dataset_json(dict(description), str(truths[jobs[0][1]]), verbose=False)
+    reader = determine_reader_writer_from_dataset_json(
+        dict(gathered.description), str(truths[jobs[0][1]]), verbose=False
+    )
     pairs = [
-        Pair(truths[case], run.predictions[case], labels.classes, labels.ignore_label, tolerance, reader)
+        Pair(
+            truths[case],
+            run.predictions[case],
+            gathered.labels.classes,
+            gathered.labels.ignore_label,
+            tolerance,
+            reader,
+        )
         for run, case in jobs
     ]
     scores: dict[tuple[str, str], dict] = {}
     for (run, case), measured_scores in zip(jobs, measure_all(pairs, processes, cache), strict=True):
         scores.setdefault((run.method, run.fold), {})[case] = measured_scores
-    notes += differences(runs, methods)
+    notes = [*notes, *differences(runs, methods)]
     by_key = {(run.method, run.fold): run for run in runs}
-    return Results(title, methods, tuple(labels.classes), tolerance, groups, by_key, scores, notes)
+    classes = tuple(gathered.labels.classes)
+    return Results(gathered.title, methods, classes, tolerance, gathered.groups, by_key, scores, notes)
 
 
 def differences(runs: Sequence[Run], methods: Sequence[str]) -> list[str]:

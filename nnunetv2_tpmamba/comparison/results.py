@@ -70,12 +70,17 @@ class Results:
 
     def of_cases(self, method: str, group: Group, metric: str) -> dict[str, float]:
         """Per case the mean over its classes, averaged over the draws that were tested on it."""
-        column = METRICS.index(metric)
         values: dict[str, list[float]] = {}
         for fold in group.folds:
-            for case, scores in self.scores[method, fold].items():
-                values.setdefault(case, []).append(nanmean(pair[column] for pair in scores.values()))
+            for case, value in self.of_folds_cases(method, fold, metric).items():
+                values.setdefault(case, []).append(value)
         return {case: nanmean(of_draws) for case, of_draws in sorted(values.items())}
+
+    def of_folds_cases(self, method: str, fold: str, metric: str) -> dict[str, float]:
+        """Per case of a fold the mean over its classes."""
+        column = METRICS.index(metric)
+        cases = self.scores[method, fold].items()
+        return {case: nanmean(values[column] for values in scores.values()) for case, scores in cases}
 
     def paired(self, method: str, group: Group, metric: str) -> Paired:
         """A method against the first one, paired by case: draws tested on one case are no independent pairs."""

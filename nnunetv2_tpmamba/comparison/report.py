@@ -1,0 +1,198 @@
+"""The report of a comparison: what its tables say, and the files it is written to."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
+from .results import MEAN, METRICS, Mean, Results
+from .runs import Cost
+
+FILES = ("report.html", "report.md", "per_case.csv", "summary.json")
+
+
+def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], command: str, folder: Path) -> None:
+    """Write ``report.html``, ``report.md`` with its pictures, ``per_case.csv`` and ``summary.json``.
+
+    Args:
+        pictures: file name to caption and PNG.
+    """
+    blocks = report(results, [Picture(name, *picture) for name, picture in pictures.items()], command)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (_, data) in pictures.items():
+        (folder / name).write_bytes(data)
+    (folder / "report.md").write_text(to_markdown(blocks), encoding="utf-8")
+    (folder / "report.html").write_text(to_html(results.title, blocks), encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(without_nan(summary(results)), indent=1))
+    with (folder / "per_case.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(per_case(results))
+
+
+def report(results: Results, pictures: Sequence[Picture], command: str) -> list[Block]:
+    blocks: list[Block] = [Heading(results.title, 1)]
+    if results.notes:
+        blocks.append(Notes(results.notes))
+    for metric in METRICS:
+        blocks += [Heading(metric), Paragraph(explanation(results, metric))]
+        for group in results.groups:
+            rows = [
+                [method, *(number(scores[name]) for name in (MEAN, *results.classes))]
+                for method in results.methods
+                for scores in [results.of_group(method, group, metric)]
+            ]
+            blocks += [Heading(f"{group.title} ({folds_named(group.folds)})", 3)] if group.folds != ("",) else []
+            blocks += [Table(["", MEAN, *results.classes], rows)]
+    if len(results.methods) > 1:
+        blocks += [Heading("Case by case"), Paragraph(paired_explanation(results)), paired_table(results)]
+    if any(run.cost != Cost() for run in results.runs.values()):
+        blocks += [Heading("Cost"), cost_table(results)]
+    if pictures:
+        blocks += [Heading("Pictures"), *pictures]
+    return [*blocks, Heading("How this was made"), Paragraph(command)]
+
+
+def explanation(results: Results, metric: str) -> str:
+    means = (
+        "Per class the mean over cases, as nnU-Net's summary.json; then the mean over classes. Where there are several "
+        "folds: mean ± standard deviation over them. A class that is in neither truth nor prediction does not count."
+    )
+    if metric == "Dice":
+        return means
+    tolerances = sorted({f"{value:g}" for value in results.tolerance.values()})
+    if len(tolerances) == 1:
+        within = f"{tolerances[0]} mm"
+    else:
+        within = ", ".join(f"{value:g} mm ({name})" for name, value in results.tolerance.items())
+    return f"Normalised surface Dice: the part of both surfaces that lies within {within} of the other. Means as above."
+
+
+def paired_explanation(results: Results) -> str:
+    return (
+        f"Each test case with one method against the same case with {results.methods[0]}; several draws tested on a "
+        "case are averaged first, since they are not independent. Interval: bootstrap, 95 %, of the mean difference. "
+        "p: exact two-sided Wilcoxon signed-rank test. Several methods or groups are several tests; nothing is "
+        "corrected for that. Test cases vary here, not trainings: a second training of the same method would differ too."
+    )
+
+
+def paired_table(results: Results) -> Table:
+    header = ["method", "on", "metric", "n", "difference", "95 % interval", "win/tie/loss", "p", "what n supports"]
+    rows = []
+    for method in results.methods[1:]:
+        for group in results.groups:
+            for metric in METRICS:
+                pair = results.paired(method, group, metric)
+                interval = " to ".join(f"{value:+.3f}" for value in pair.interval)
+                counts = f"{pair.wins}/{pair.ties}/{pair.losses}"
+                numbers = [str(pair.n), f"{pair.mean:+.3f}", interval, counts, f"{pair.p:.3g}"]
+                rows.append([method, group.title, metric, *numbers, pair.verdict()])
+    return Table(header, rows)
+
+
+def cost_table(results: Results) -> Table:
+    header = [
+        "",
+        "folds",
+        "epochs",
+        "s per epoch",
+        "hours in all",
+        "parameters",
+        "trained",
+        "checkpoint",
+        "peak memory",
+    ]
+    rows = []
+    for method in results.methods:
+        costs = [run.cost for (name, _), run in results.runs.items() if name == method]
+
+        def of(name: str, costs: Sequence[Cost] = costs) -> list[Any]:
+            return [value for cost in costs if (value := getattr(cost, name)) is not None]
+
+        epochs, seconds, hours = of("epochs"), of("epoch_seconds"), of("hours")
+        rows.append(
+            [
+                method,
+                str(len(costs)),
+                ", ".join(map(str, sorted(set(epochs)))) or "unknown",
+                f"{min(seconds):.1f} to {max(seconds):.1f}" if seconds else "unknown",
+                f"{sum(hours):.2f}" if len(hours) == len(costs) else "unknown",
+                millions(of("parameters")),
+                millions(of("trained_parameters")),
+                f"{max(of('checkpoint_bytes')) / 1e6:.0f} MB" if of("checkpoint_bytes") else "unknown",
+                f"{max(of('peak_memory_gb')):.1f} GB" if of("peak_memory_gb") else "not logged",
+            ]
+        )
+    return Table(header, rows)
+
+
+def millions(values: Sequence[int]) -> str:
+    return f"{max(values) / 1e6:.2f} M" if values else "unknown"
+
+
+def number(mean: Mean) -> str:
+    if math.isnan(mean.mean):
+        return "absent"
+    return f"{mean.mean:.3f}" + (f" ± {mean.spread:.3f}" if mean.n > 1 else "")
+
+
+def folds_named(folds: Sequence[str]) -> str:
+    return ("fold " if len(folds) == 1 else "folds ") + ", ".join(folds)
+
+
+def per_case(results: Results) -> list[list[Any]]:
+    """A line per method, fold, case and class; an empty cell where a class is absent."""
+    group_of = {fold: group.title for group in results.groups for fold in group.folds}
+    rows: list[list[Any]] = [["method", "group", "fold", "case", "class", *METRICS]]
+    for (method, fold), cases in results.scores.items():
+        for case, scores in cases.items():
+            for name, values in scores.items():
+                cells = ["" if math.isnan(value) else repr(value) for value in values]
+                rows.append([method, group_of[fold], fold, case, name, *cells])
+    return rows
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """All that the report's tables are made of."""
+    return {
+        "title": results.title,
+        "notes": list(results.notes),
+        "tolerance_mm": dict(results.tolerance),
+        "groups": [
+            {
+                **asdict(group),
+                "cases": len(results.of_cases(results.methods[0], group, METRICS[0])),
+                "methods": {
+                    method: {
+                        metric: {
+                            "mean": {name: asdict(m) for name, m in results.of_group(method, group, metric).items()},
+                            "per_fold": {fold: results.of_fold(method, fold, metric) for fold in group.folds},
+                        }
+                        for metric in METRICS
+                    }
+                    for method in results.methods
+                },
+                "paired": {
+                    method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}
+                    for method in results.methods[1:]
+                },
+            }
+            for group in results.groups
+        ],
+        "cost": {
+            method: {fold: asdict(run.cost) for (name, fold), run in results.runs.items() if name == method}
+            for method in results.methods
+        },
+    }
+
+
+def without_nan(value: Any) -> Any:
+    """JSON knows no NaN: null instead."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

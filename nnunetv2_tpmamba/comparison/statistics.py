@@ -1,0 +1,104 @@
+"""Two methods on the same cases: what their differences show, and what so few cases cannot show."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+TIE = 1e-12  # smaller differences are none
+RESAMPLES = 10_000
+LEVEL = 0.05
+FEWEST = 6  # non-zero differences of which an exact two-sided test can be below 0.05
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The differences b - a of the cases in which both are defined.
+
+    Args:
+        wins: cases in which b is higher.
+        interval: 95 %, of the mean; NaN for fewer than two cases.
+        p: two-sided exact Wilcoxon signed-rank test; NaN for no case.
+        smallest_p: what the test could reach at best with so many differences.
+    """
+
+    n: int
+    mean: float
+    median: float
+    wins: int
+    ties: int
+    losses: int
+    interval: tuple[float, float]
+    p: float
+    smallest_p: float
+
+    def verdict(self) -> str:
+        """In words, and no more than ``n`` supports."""
+        cases = "1 case" if self.n == 1 else f"{self.n} cases"
+        differing = self.wins + self.losses
+        if self.n == 0:
+            return "no case to compare"
+        if differing == 0:
+            return f"no difference in any of {cases}"
+        if differing < FEWEST:
+            return f"too few: {differing} differing of {cases} cannot give p below {self.smallest_p:.3g}"
+        if self.p < LEVEL:
+            return f"significantly {'higher' if self.mean > 0 else 'lower'} in {cases} (p = {self.p:.2g})"
+        return f"no difference shown in {cases} (p = {self.p:.2g}), which does not prove that there is none"
+
+
+def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
+    """Compare two methods on independent cases; draws tested on one case are to be averaged first.
+
+    Raises:
+        ValueError: different numbers of cases.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} cases: a paired comparison needs the same cases of both")
+    differences = np.asarray(b, float) - np.asarray(a, float)
+    differences = differences[~np.isnan(differences)]
+    differences[np.abs(differences) < TIE] = 0
+    n = len(differences)
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    return Paired(
+        n,
+        float(differences.mean()) if n else math.nan,
+        float(np.median(differences)) if n else math.nan,
+        wins,
+        n - wins - losses,
+        losses,
+        bootstrap_interval(differences),
+        exact_wilcoxon(differences),
+        min(1.0, 2.0 ** (1 - wins - losses)),
+    )
+
+
+def bootstrap_interval(differences: np.ndarray) -> tuple[float, float]:
+    """Percentiles of the means of resampled cases; always the same for the same differences."""
+    if len(differences) < 2:
+        return math.nan, math.nan
+    generator = np.random.default_rng(0)
+    means = generator.choice(differences, (RESAMPLES, len(differences))).mean(axis=1)
+    low, high = np.quantile(means, (LEVEL / 2, 1 - LEVEL / 2))
+    return float(low), float(high)
+
+
+def exact_wilcoxon(differences: np.ndarray) -> float:
+    """p of the two-sided signed-rank test on the non-zero differences, exact also where some are equally large.
+
+    SciPy's exact distribution holds only without equal ones. Here the number of sign patterns for each sum of ranks is
+    built rank by rank; ranks of equal differences are halves, hence counted twofold.
+    """
+    nonzero = differences[differences != 0]
+    if len(nonzero) == 0:
+        return 1.0 if len(differences) else math.nan
+    # as they are written, differences of one size should have one rank
+    ranks = np.rint(2 * rankdata(np.round(np.abs(nonzero), 12))).astype(int)
+    probability = np.ones(1)  # of each sum of the positive ranks
+    for rank in ranks:
+        probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
+    positive = int(ranks[nonzero > 0].sum())
+    tail = min(probability[: positive + 1].sum(), probability[positive:].sum())
+    return float(min(1.0, 2 * tail))
