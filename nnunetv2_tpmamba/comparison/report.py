@@ -75,7 +75,7 @@ def paired_explanation(results: Results) -> str:
         f"Each test case with one method against the same case with {results.methods[0]}; several draws tested on a "
         "case are averaged first, since they are not independent. Interval: bootstrap, 95 %, of the mean difference. "
         "p: exact two-sided Wilcoxon signed-rank test. Several methods or groups are several tests; nothing is "
-        "corrected for that. Test cases vary here, not trainings: a second training of the same method would differ too."
+        "corrected for that. Test cases vary here, not trainings: a second training of one method would differ too."
     )
 
 

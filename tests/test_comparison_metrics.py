@@ -1,0 +1,191 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import SimpleITK
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, load_summary_json
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
+
+from nnunetv2_tpmamba.comparison.cache import fingerprint, measure_all
+from nnunetv2_tpmamba.comparison.metrics import Pair, measure, surface_dice
+from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
+from nnunetv2_tpmamba.comparison.runs import Labels
+
+SPACING = (2.5, 0.8, 1.3)  # mm, (z, y, x)
+
+
+def blob(seed, shape=(14, 25, 21)):
+    """A smooth random shape that does not touch all borders."""
+    generator = np.random.default_rng(seed)
+    center = [size / 2 + generator.uniform(-2, 2) for size in shape]
+    radii = [size / generator.uniform(3, 5) for size in shape]
+    grid = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    distance = sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, center, radii, strict=True))
+    return distance + generator.normal(0, 0.15, shape) < 1
+
+
+def write(path, labels, spacing=SPACING, origin=(0.0, 0.0, 0.0)):
+    image = SimpleITK.GetImageFromArray(labels.astype(np.uint8))
+    image.SetSpacing(spacing[::-1])
+    image.SetOrigin(origin)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(image, str(path))
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A function that writes a truth and a prediction."""
+
+    def make(truth, prediction, classes=None, ignore_label=None, tolerance=1.0, **geometry):
+        classes = classes or {"one": 1, "two": 2}
+        files = write(tmp_path / "t.nii.gz", truth), write(tmp_path / "p.nii.gz", prediction, **geometry)
+        return Pair(*files, classes, ignore_label, dict.fromkeys(classes, tolerance), SimpleITKIO)
+
+    return make
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tolerance", [0.5, 1.0, 3.0])
+def test_surface_dice_is_that_of_surface_distance(seed, tolerance):
+    a, b = blob(seed), blob(seed + 100)
+    expected = compute_surface_dice_at_tolerance(compute_surface_distances(a, b, SPACING), tolerance)
+    assert surface_dice(a, b, SPACING, tolerance) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_surface_dice_is_that_of_monai(seed):
+    torch = pytest.importorskip("torch")
+    monai = pytest.importorskip("monai.metrics")
+    generator = np.random.default_rng(seed)
+    spacing = tuple(generator.uniform(0.5, 4, 3))
+    a, b = blob(seed), blob(seed + 50)
+    metric = monai.SurfaceDiceMetric(class_thresholds=[1.0], include_background=True, use_subvoxels=True)
+    expected = metric(torch.from_numpy(b)[None, None], torch.from_numpy(a)[None, None], spacing=spacing)
+    assert surface_dice(a, b, spacing, 1.0) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_surface_dice_at_the_border_of_the_image():
+    everything = np.ones((4, 5, 6), bool)
+    assert surface_dice(everything, everything, SPACING, 1.0) == 1.0
+    one_voxel = np.zeros((4, 5, 6), bool)
+    one_voxel[0, 0, 0] = True
+    assert surface_dice(one_voxel, one_voxel, SPACING, 1.0) == 1.0
+    assert surface_dice(one_voxel, one_voxel[::-1], SPACING, 1.0) == 0.0
+
+
+def test_two_dimensional_images_have_contours():
+    a, b = blob(1)[7:8], blob(2)[7:8]
+    expected = compute_surface_dice_at_tolerance(compute_surface_distances(a[0], b[0], SPACING[1:]), 1.0)
+    assert surface_dice(a, b, (999, *SPACING[1:]), 1.0) == expected
+
+
+def test_absent_classes(pair):
+    """One: in neither; two: in the truth only; three: in the prediction only."""
+    truth, prediction = np.zeros((2, 8, 9, 10), np.uint8)
+    truth[2:5, 2:5, 2:5], prediction[2:5, 2:5, 2:5] = 2, 3
+    scores = measure(pair(truth, prediction, {"one": 1, "two": 2, "three": 3}))
+    assert all(map(math.isnan, scores["one"]))
+    assert scores["two"] == scores["three"] == (0.0, 0.0)
+
+
+def test_ignored_voxels_do_not_count(pair):
+    truth = np.where(blob(3), 1, 0)
+    prediction = truth.copy()
+    truth[:7], prediction[:7] = 9, 2  # whatever is predicted there
+    assert measure(pair(truth, prediction, {"one": 1}, ignore_label=9))["one"] == (1.0, 1.0)
+
+
+def test_regions_are_the_union_of_their_labels(pair):
+    truth = np.where(blob(3), np.where(blob(4), 1, 2), 0)
+    swapped = np.where(truth == 1, 2, np.where(truth == 2, 1, 0))
+    scores = measure(pair(truth, swapped, {"both": (1, 2), "one": 1}))
+    assert scores["both"] == (1.0, 1.0)
+    assert scores["one"][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ({"spacing": (2.5, 0.8, 1.4)}, "another spacing.*2.5 0.8 1.4 instead of 2.5 0.8 1.3"),
+        ({"origin": (0.0, 5.0, 0.0)}, "another origin"),
+    ],
+)
+def test_other_geometry_is_refused(pair, geometry, message):
+    with pytest.raises(ValueError, match=message):
+        measure(pair(blob(1), blob(1), **geometry))
+
+
+def test_other_shape_is_refused(pair):
+    with pytest.raises(ValueError, match=r"another shape .*: 13 25 21 instead of 14 25 21"):
+        measure(pair(blob(1), blob(1)[1:]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "does not exist"), (b"", "is empty"), (b"\x1f\x8b no image", "cannot be read")]
+)
+def test_damaged_files_are_named_and_the_rest_is_kept(pair, tmp_path, content, message):
+    good = pair(blob(1), blob(2), {"one": 1})
+    damaged = tmp_path / "damaged.nii.gz"
+    if content is not None:
+        damaged.write_bytes(content)
+    bad = Pair(good.truth, damaged, *(getattr(good, n) for n in ("classes", "ignore_label", "tolerance", "reader")))
+    with pytest.raises(ValueError, match=f"1 of 2 predictions cannot be compared:\n.*damaged.nii.gz {message}"):
+        measure_all([bad, good], 1, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("*.json"))) == 1
+
+
+def test_the_second_call_reads_what_the_first_has_found(pair, tmp_path):
+    made = pair(blob(1), blob(2), {"one": 1})
+    (first,) = measure_all([made], 1, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").glob("*.json")
+    assert json.loads(kept.read_text()) == {"one": list(first["one"])}
+    kept.write_text(json.dumps({"one": [0.25, 0.5]}))
+    assert measure_all([made], 1, tmp_path / "cache") == [{"one": (0.25, 0.5)}]
+
+
+def test_the_fingerprint_follows_content_and_question(pair, tmp_path):
+    made = pair(blob(1), blob(2))
+    seen = {fingerprint(made), fingerprint(pair(blob(1), blob(3))), fingerprint(pair(blob(4), blob(2)))}
+    seen |= {fingerprint(pair(blob(1), blob(2), tolerance=2.0)), fingerprint(pair(blob(1), blob(2), ignore_label=3))}
+    assert len(seen) == 5
+    assert fingerprint(pair(blob(1), blob(2))) == fingerprint(made)
+
+
+def test_labels_are_nnunet_s():
+    plain = Labels.of({"labels": {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}})
+    assert plain == Labels({"liver": 1, "spleen": 2}, 3)
+    regions = Labels.of({"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]})
+    assert regions == Labels({"whole": (1, 2), "core": 2}, None)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+@pytest.mark.parametrize("ignore_label", [None, 4])
+def test_means_are_those_of_nnunet_to_the_last_digit(tmp_path, absent, ignore_label):
+    """Three classes, seven cases; with ``absent``, class 2 is missing in some of them."""
+    generator = np.random.default_rng(5)
+    scores = {}
+    for index in range(7):
+        truth = np.where(blob(index), generator.integers(1, 5, blob(0).shape), 0)
+        prediction = np.where(blob(index + 20), generator.integers(1, 4, truth.shape), 0)
+        if absent and index % 3 == 0:
+            truth[truth == 2], prediction[prediction == 2] = 0, 0
+        files = [write(tmp_path / name / f"case{index}.nii.gz", a) for name, a in (("t", truth), ("p", prediction))]
+        classes = {"one": 1, "two": 2, "three": 3}
+        scores[f"case{index}"] = measure(Pair(*files, classes, ignore_label, dict.fromkeys(classes, 1.0), SimpleITKIO))
+    summary = tmp_path / "summary.json"
+    compute_metrics_on_folder(
+        str(tmp_path / "t"), str(tmp_path / "p"), str(summary), SimpleITKIO(), ".nii.gz", [1, 2, 3], ignore_label, 1
+    )
+    theirs = load_summary_json(str(summary))
+    results = Results("", ("m",), tuple(classes), {}, (Group("", ("0",)),), {}, {("m", "0"): scores})
+    ours = results.of_fold("m", "0", "Dice")
+    assert ours == {name: theirs["mean"][value]["Dice"] for name, value in classes.items()} | {
+        MEAN: theirs["foreground_mean"]["Dice"]
+    }
+    for case in theirs["metric_per_case"]:
+        name = case["prediction_file"].rpartition("/")[2].removesuffix(".nii.gz")
+        expected = [case["metrics"][value]["Dice"] for value in classes.values()]
+        assert np.array_equal([dice for dice, _ in scores[name].values()], np.array(expected, float), equal_nan=True)
