@@ -5,7 +5,9 @@ import json
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,22 +33,28 @@ def measure_all(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Sco
     Raises:
         ValueError: some files cannot be compared; the others' scores are kept.
     """
-    scores: dict[int, Scores] = {}
-    errors: dict[int, str] = {}
-    # not forked: nnU-Net's readers and torch run threads
-    context = multiprocessing.get_context("spawn")
-    workers = max(1, min(processes, len(pairs)))
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs = {pool.submit(measure_once, pair, folder): index for index, pair in enumerate(pairs)}
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="Measuring", unit="prediction", disable=None):
-            try:
-                scores[jobs[job]] = job.result()
-            except ValueError as error:
-                errors[jobs[job]] = str(error)
+    outcomes: list[Scores | str]
+    progress = partial(tqdm, total=len(pairs), desc="Measuring", unit="prediction", disable=None)
+    if processes == 1:
+        outcomes = [scores_or_error(pair, folder) for pair in progress(pairs)]
+    else:
+        workers = max(1, min(processes, len(pairs)))
+        # not forked: nnU-Net's readers and torch run threads
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            outcomes = list(progress(pool.map(scores_or_error, pairs, repeat(folder))))
+    errors = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if errors:
-        named = "\n".join(f"  {errors[index]}" for index in sorted(errors))
+        named = "\n".join(f"  {error}" for error in errors)
         raise ValueError(f"{len(errors)} of {len(pairs)} predictions cannot be compared:\n{named}")
-    return [scores[index] for index in range(len(pairs))]
+    return [outcome for outcome in outcomes if not isinstance(outcome, str)]
+
+
+def scores_or_error(pair: Pair, folder: Path) -> Scores | str:
+    """One damaged file should not lose the others' scores."""
+    try:
+        return measure_once(pair, folder)
+    except ValueError as error:
+        return str(error)
 
 
 def measure_once(pair: Pair, folder: Path) -> Scores:
