@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
-body { max-width: 1100px; margin: 0 auto; padding: 1rem; }
+body { max-width: 1240px; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.6rem; }
 h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 p, li, figcaption { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-td.words { white-space: normal; min-width: 16rem; text-align: left; }
+td.words { white-space: normal; min-width: 12rem; text-align: left; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 .notes { border-left: 4px solid #c80; background: #fff6e6; padding: 0.5rem 1rem; }

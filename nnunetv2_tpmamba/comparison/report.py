@@ -118,7 +118,7 @@ def cost_table(results: Results) -> Table:
                 method,
                 str(len(costs)),
                 ", ".join(map(str, sorted(set(epochs)))) or "unknown",
-                f"{min(seconds):.1f} to {max(seconds):.1f}" if seconds else "unknown",
+                " to ".join(dict.fromkeys(f"{s:.1f}" for s in (min(seconds), max(seconds)))) if seconds else "unknown",
                 f"{sum(hours):.2f}" if len(hours) == len(costs) else "unknown",
                 millions(of("parameters")),
                 millions(of("trained_parameters")),
