@@ -81,6 +81,19 @@ def free_bytes(device: torch.device) -> int | None:
     return None
 
 
+def peak_bytes(device: torch.device) -> int | None:
+    """The most memory that this process has had on ``device`` so far; None where that cannot be asked."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "cpu":
+        try:
+            with open("/proc/self/status") as file:
+                return int(next(line for line in file if line.startswith("VmHWM:")).split()[1]) * 1024
+        except (OSError, StopIteration):  # not Linux
+            return None
+    return None
+
+
 def _gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
 

@@ -20,7 +20,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import TPMambaConfig
-from .memory import decide_checkpointing, free_bytes
+from .memory import decide_checkpointing, free_bytes, peak_bytes
 from .network import TPMamba, check_patch_size
 from .ops.implementations import implementation_for
 from .plans import derive_plans
@@ -113,6 +113,12 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
             self.initialize()
         self.decide_checkpointing()
         super().on_train_start()
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        peak = peak_bytes(self.device)
+        if peak is not None:
+            self.print_to_log_file(f"Peak memory: {peak / 1e9:.1f} GB")  # nnUNetv2_tpmamba compare reads this
 
     def decide_checkpointing(self) -> None:
         """As configured; else on where the free memory asks for it."""

@@ -317,6 +317,7 @@ def test_after_nnunets_own_commands(real_data, nnunet):
                 theirs = json.loads((validation / "summary.json").read_text())["foreground_mean"]["Dice"]
                 assert group["methods"][trainer]["Dice"]["per_fold"][fold]["mean"] == theirs
                 assert report["cost"][trainer][fold]["epochs"] == 1
+                assert (report["cost"][trainer][fold]["peak_memory_gb"] is None) == (trainer == trainers[0])
 
 
 def test_the_script_runs_all_trainings_or_one_of_a_slurm_array(data, tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from nnunetv2_tpmamba import TPMamba, memory, window_attention
-from nnunetv2_tpmamba.memory import decide_checkpointing, free_bytes, training_step_bytes
+from nnunetv2_tpmamba.memory import decide_checkpointing, free_bytes, peak_bytes, training_step_bytes
 
 MEGABYTE = 2**20
 BATCH = (1, 1, 96, 96, 96)
@@ -105,3 +107,12 @@ def test_gpu_needs_what_was_counted():
         optimizer.step()
         optimizer.zero_grad()
     assert needed / memory.MARGIN < torch.cuda.max_memory_allocated() < needed * memory.MARGIN
+
+
+def test_peak_memory_of_the_process():
+    code = (
+        "import torch; from nnunetv2_tpmamba.memory import peak_bytes; cpu = torch.device('cpu'); a = peak_bytes(cpu); "
+        "torch.ones(10**8); print(a is None or peak_bytes(cpu) >= a + 3 * 10**8, peak_bytes(torch.device('mps')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "None"]
