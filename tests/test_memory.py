@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnunetv2_tpmamba import TPMamba, memory, window_attention
-from nnunetv2_tpmamba.memory import decide_checkpointing, free_bytes, peak_bytes, training_step_bytes
+from nnunetv2_tpmamba.memory import decide_checkpointing, free_bytes, training_step_bytes
 
 MEGABYTE = 2**20
 BATCH = (1, 1, 96, 96, 96)
