@@ -14,13 +14,15 @@ from .pictures import Comparison
 def read_comparison(
     title: str, image: Path | None, truth: Path, predictions: Mapping[str, Path], description: Mapping[str, Any]
 ) -> Comparison:
-    """All volumes in one orientation; an image that is not known is black.
+    """All volumes in one orientation; an image that is not known, or is of another size than its truth, is black.
 
     Args:
         description: ``dataset.json``; a CT is shown in the paper's HU window.
     """
     labels = read_volume(truth)
-    voxels = np.zeros(labels.GetSize()[::-1]) if image is None else SimpleITK.GetArrayFromImage(read_volume(image))
+    voxels = np.zeros(labels.GetSize()[::-1])
+    if image is not None and (known := read_volume(image)).GetSize() == labels.GetSize():
+        voxels = SimpleITK.GetArrayFromImage(known)
     is_ct = str(next(iter(description.get("channel_names", {0: ""}).values()))).casefold() == "ct"
     black, white = TPMambaConfig.hu_window if is_ct else np.percentile(voxels, (0.5, 99.5))
     return Comparison(

@@ -3,7 +3,11 @@
 import csv
 import json
 import re
+import resource
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.comparison.runs import load_without_code
 
+PROGRAM = Path(sys.executable).with_name("nnUNetv2_tpmamba")
 NAME = "Dataset009_Boxes"
 DESCRIPTION = {
     "channel_names": {"0": "CT"},
@@ -161,6 +166,12 @@ def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):
     of_two = report["groups"][2]["methods"]["Other"]["Dice"]
     draws = [of_two["per_fold"][fold]["mean"] for fold in "12"]
     assert of_two["mean"]["mean"] == {"mean": np.mean(draws), "spread": np.std(draws, ddof=1), "n": 2}
+    protocol = data.preprocessed / "fewshot.json"
+    for damaged in ("{", '{"folds": [{}]}', protocol.read_text().replace('"case_3"', '"case_0"')):
+        protocol.write_text(damaged)
+        again = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", "--overwrite")
+        assert [group["title"] for group in again["groups"]] == ["5 folds"]
+        assert "fewshot.json does not belong to the present splits_final.json" in "".join(again["notes"])
     # two cases, tested twice each, are two pairs
     assert report["groups"][2]["paired"]["Other"]["Dice"]["n"] == 2
     assert (data.root / "out" / "training_size.png").is_file()
@@ -335,3 +346,43 @@ def test_the_script_runs_all_trainings_or_one_of_a_slurm_array(data, tmp_path, m
     assert trained[3] == f"{NAME} 3d_fullres 1 -tr nnUNetTrainerTPMamba"
     subprocess.run(["bash", script], env=environment | {"SLURM_ARRAY_TASK_ID": "3"}, check=True)
     assert (tmp_path / "trained").read_text().splitlines() == [*trained, trained[3]]
+
+
+@pytest.mark.slow
+def test_thirty_large_cases(tmp_path, monkeypatch):
+    """14 classes, 200 x 200 x 150 voxels; prints time and memory, and that the second call measures nothing again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    classes = {f"class{index}": index for index in range(1, 15)}
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0} | classes, "file_ending": ".nii.gz"})
+    )
+    generator = np.random.default_rng(0)
+    grid = np.meshgrid(*map(np.arange, (150, 200, 200)), indexing="ij", sparse=True)
+    for case in range(30):
+        labels = np.zeros((150, 200, 200), np.uint8)
+        for value in classes.values():
+            center, radii = generator.uniform(30, 120, 3), generator.uniform(12, 35, 3)
+            labels[sum(((g - c) / r) ** 2 for g, c, r in zip(grid, center, radii, strict=True)) < 1] = value
+        for folder, array in (("truth", labels), ("prediction", np.roll(labels, 2, axis=1))):
+            Datasets.write(tmp_path / folder / f"case{case}.nii.gz", array)
+    folders = ("--predictions", tmp_path / "prediction", "--reference", tmp_path / "truth")
+    reports = []
+    for name in ("first", "second"):
+        command = [
+            PROGRAM,
+            "compare",
+            *folders,
+            "--labels",
+            tmp_path / "dataset.json",
+            "-o",
+            tmp_path / name,
+            "-np",
+            "2",
+        ]
+        started = time.monotonic()
+        subprocess.run(command, check=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        print(f"{name} call: {time.monotonic() - started:.1f} s, largest process {peak:.2f} GB")
+        reports.append(json.loads((tmp_path / name / "summary.json").read_text()))
+    assert reports[0] == reports[1]
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 30

@@ -169,7 +169,7 @@ class TestCommand:
         assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == before
 
     def test_trained_splits_are_not_replaced(self, folder, run):
-        (folder / "splits_final.json").write_text("[1]")
+        (folder / "splits_final.json").write_text("[1")  # damaged
         model = folder.parents[1] / "results" / folder.name / "T__P__C"
         (model / "fold_all").mkdir(parents=True)
         run("-n", 2)

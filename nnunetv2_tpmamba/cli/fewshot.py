@@ -147,7 +147,7 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int) -> None:
     path, protocol = folder / "splits_final.json", folder / PROTOCOL
     splits = [fold.split() for fold in folds]
     with FileLock(f"{path}.lock"):  # the trainer's, which reads and makes them
-        if not path.is_file() or json.loads(path.read_text()) != splits:
+        if not holds(path, splits):
             trained = trained_folds(folder.name)
             if trained:
                 raise FileExistsError(
@@ -161,6 +161,13 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int) -> None:
         write_whole(protocol, json.dumps({"seed": seed, "folds": [fold.as_json() for fold in folds]}, indent=1))
         write_whole(folder / TABLE, table(folds) + "\n")
     print(f"{len(folds)} folds are in {path}, what they are in {protocol.name} and {TABLE} beside it\n")
+
+
+def holds(path: Path, splits: Sequence[Any]) -> bool:
+    try:
+        return json.loads(path.read_text()) == splits
+    except (OSError, ValueError):  # absent, or damaged: then it is backed up and replaced
+        return False
 
 
 def trained_folds(dataset_name: str) -> list[Path]:

@@ -1,6 +1,5 @@
 """Find what trainings or folders of predictions have in common, and say what they do not."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +101,14 @@ def groups_of(preprocessed: Path, folds: Sequence[str], notes: list[str]) -> tup
         return together
     if not protocol.is_file():
         return together
-    table = {str(values["fold"]): Fold.from_json(values) for values in read_json(protocol)["folds"]}
-    if [fold.split() for fold in table.values()] != json.loads(splits.read_text()):
+    try:
+        table = {str(values["fold"]): Fold.from_json(values) for values in read_json(protocol)["folds"]}
+        belongs = [fold.split() for fold in table.values()] == read_json(splits)
+    except (ValueError, KeyError, TypeError):
+        belongs = False
+    if not belongs:
         notes.append(f"{PROTOCOL} does not belong to the present splits_final.json and is not used.")
-        return together
-    if not set(folds) <= set(table):
+    if not belongs or not set(folds) <= set(table):
         return together
     sizes: dict[int, list[str]] = {}
     for fold in folds:

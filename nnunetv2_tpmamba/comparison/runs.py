@@ -171,7 +171,7 @@ def load_without_code(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
     """Raises ValueError that names the file where it is missing or damaged."""
     try:
         return json.loads(path.read_text())
