@@ -1,9 +1,10 @@
 """nnUNetTrainerTPMamba: nnU-Net's trainer with the paper's network, data and optimiser."""
 
 import os
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -15,14 +16,17 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from .augmentation import ScaledGaussianNoise
+from .checkpoints import whole_or_absent
 from .config import TPMambaConfig
 from .memory import decide_checkpointing, free_bytes, peak_bytes
 from .network import TPMamba, check_patch_size
 from .ops.implementations import implementation_for
+from .optimization import WarmupPolyLR, parameter_groups
 from .plans import derive_plans
 from .preprocessing import ensure_preprocessed
 from .sam_weights import find_sam_checkpoint, read_sam_checkpoint
@@ -148,44 +152,68 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
         return cast(TPMamba, network._orig_mod if isinstance(network, OptimizedModule) else network)
 
+    def save_checkpoint(self, filename: str) -> None:
+        """As nnU-Net, yet the former file stays until the new one is whole.
+
+        Raises:
+            RuntimeError: it cannot be written; the former file is still there.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        try:
+            with whole_or_absent(Path(filename)) as unfinished:
+                super().save_checkpoint(str(unfinished))
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            self._stop(
+                f"{filename} could not be written ({str(error).splitlines()[0]}); "
+                f"{shutil.disk_usage(self.output_folder).free / 1e6:.0f} MB are free there. Earlier checkpoints are "
+                "whole: make room, then continue with --c",
+                error,
+            )
+
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         if not self.was_initialized:
             self.initialize(load_sam=False)
         super().load_checkpoint(filename_or_checkpoint)
+        # nnU-Net writes checkpoint_latest before it notes whether that epoch was the best
+        if emas := self.logger.get_value("ema_fg_dice", step=None):
+            self._best_ema = max(emas)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """AdamW on what trains, no weight decay on norms, biases, positions, A_log and D; nnU-Net's poly schedule."""
-        decayed: list[nn.Parameter] = []
-        undecayed: list[nn.Parameter] = []
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                spared = parameter.ndim < 2 or "A_log" in name or "pos" in name.rpartition(".")[2]
-                (undecayed if spared else decayed).append(parameter)
-        groups = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": undecayed, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.initial_lr)
+        optimizer = torch.optim.AdamW(parameter_groups(self.network, self.weight_decay), lr=self.initial_lr)
         return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.config.warmup_epochs)
 
     def train_step(self, batch: dict) -> dict:
-        return self._finite(super().train_step(batch), "training", batch)
+        try:
+            return self._finite(super().train_step(batch), "training", batch)
+        except torch.OutOfMemoryError as error:
+            self._stop(
+                f"{self.device} has too little memory for this training ({str(error).splitlines()[0]}); end other "
+                "processes on it, train a subclass with checkpointing=True in its config, or use the smaller "
+                "nnUNetTrainerTPMamba_grid6; checkpoints are kept, so --c continues",
+                error,
+            )
 
     def validation_step(self, batch: dict) -> dict:
         return self._finite(super().validation_step(batch), "validation", batch)
 
     def _finite(self, result: dict, phase: str, batch: dict) -> dict:
         if not np.all(np.isfinite(result["loss"])):
-            message = (
+            self._stop(
                 f"the {phase} loss became {float(np.max(result['loss']))} in epoch {self.current_epoch} (cases "
                 f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in "
                 f"{self.output_folder} are older. Check these cases for NaN or infinite voxels; if there are none, "
                 "continue with --c from the last checkpoint, and if it happens again, train a subclass with a lower "
                 "initial_lr in its config"
             )
-            self.print_to_log_file(message)  # nnU-Net's workers may have the last word on the screen
-            raise RuntimeError(message)
         return result
+
+    def _stop(self, message: str, cause: Exception | None = None) -> NoReturn:
+        """End the training with a message, also in its log: nnU-Net's workers may have the last word on the screen."""
+        self.print_to_log_file(message)
+        raise RuntimeError(message) from cause
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
         """nnU-Net's augmentation with noise of nnU-Net's strength in HU."""
@@ -218,33 +246,3 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
 
     def _set_batch_size_and_oversample(self) -> None:
         self.batch_size = self.config.batch_size  # per GPU; sampling is probabilistic, so every rank does the same
-
-
-class WarmupPolyLR(PolyLRScheduler):
-    """nnU-Net's schedule, scaled by 1/(w+1), 2/(w+1), ... in the first w epochs; nnU-Net's own for w = 0."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, initial_lr: float, max_steps: int, warmup_steps: int) -> None:
-        self.warmup_steps = warmup_steps
-        super().__init__(optimizer, initial_lr, max_steps)
-
-    def step(self, current_step: int | None = None) -> None:
-        super().step(current_step)
-        if current_step is not None and current_step < self.warmup_steps:
-            for group in self.optimizer.param_groups:
-                group["lr"] *= (current_step + 1) / (self.warmup_steps + 1)
-
-
-class ScaledGaussianNoise(GaussianNoiseTransform):
-    """nnU-Net's Gaussian noise on images whose unit is not a standard deviation.
-
-    Args:
-        scale: per channel, what nnU-Net takes for 1.
-        like: the transform whose strength and probabilities to keep.
-    """
-
-    def __init__(self, scale: list[float], like: GaussianNoiseTransform) -> None:
-        super().__init__(like.noise_variance, like.p_per_channel, like.synchronize_channels)
-        self.scale = torch.tensor(scale)[:, None, None, None]
-
-    def _apply_to_image(self, img: Tensor, **params: Any) -> Tensor:
-        return super()._apply_to_image(img / self.scale, **params) * self.scale

@@ -25,6 +25,8 @@ ARGUMENTS = {
     "demo": ["[--out DIR]", "[--data RAW_DATASET_FOLDER]", "[--epochs N]"],
     "benchmark": ["[--device", "[--json FILE]"],
     "fewshot": ["-d D", "-n", "--draws", "[--test K", "[--seed S]"],
+    "export": ["-d D", "-o FILE", "[-tr T]", "[-p PLANS]", "[-c C]", "[-f F", "[-chk FILE]"],
+    "install": ["FILE"],
     "compare": ["-d D", "-tr", "[-c C", "[-p PLANS", "[-f", "[-o DIR]", "[--tolerance MM"],
 }
 HEAVY = ("torch", "timm", "nnunetv2", "batchgenerators", "numpy", "SimpleITK", "matplotlib")

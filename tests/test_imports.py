@@ -15,13 +15,18 @@ NAME = PACKAGE.name
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
-    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison"},
-    "comparison": {"fewshot"},
+    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file"},
+    "comparison": {"fewshot", "checkpoints"},
+    "adapter_file": {"checkpoints"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
     "variants": {"trainer", "config"},
-    "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "memory", "config"},
+    "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "memory", "config"}
+    | {"augmentation", "checkpoints", "optimization"},
+    "augmentation": set(),
+    "optimization": set(),
+    "checkpoints": set(),
     # the data
     "preprocessing": {"manifest", "plans"},
     "manifest": {"plans"},
@@ -52,7 +57,7 @@ ALLOWED = {
     "scores": set(),
 }
 KNOW_NNUNET = {"cli", "comparison", "benchmark", "diagnosis", "plugin", "variants", "trainer"} | {
-    *("preprocessing", "manifest", "plans")
+    *("preprocessing", "manifest", "plans", "adapter_file", "augmentation", "optimization")
 }
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 

@@ -17,7 +17,8 @@ from filelock import FileLock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_tpmamba import TPMamba, trainer, variants
-from nnunetv2_tpmamba.trainer import ScaledGaussianNoise, nnUNetTrainerTPMamba
+from nnunetv2_tpmamba.augmentation import ScaledGaussianNoise
+from nnunetv2_tpmamba.trainer import nnUNetTrainerTPMamba
 
 NAME = "Dataset901_Blobs"
 

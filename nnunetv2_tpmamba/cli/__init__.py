@@ -9,7 +9,7 @@ import argparse
 import importlib
 import sys
 
-VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot", "compare")
+VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot", "compare", "export", "install")
 
 
 def build_parser() -> argparse.ArgumentParser:

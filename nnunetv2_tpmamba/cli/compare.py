@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_tpmamba.cli.dataset import find_preprocessed
+from nnunetv2_tpmamba.cli.dataset import find_preprocessed, find_results
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.comparison.gather import Gathered
@@ -89,17 +89,14 @@ def check_usage(args: argparse.Namespace) -> None:
 
 
 def trainings(args: argparse.Namespace) -> "Gathered":
-    from nnunetv2.paths import nnUNet_results
-
     from nnunetv2_tpmamba.comparison.gather import gather_trainings
 
     folder = find_preprocessed(args.d)
-    if not nnUNet_results.is_set():
-        raise OSError("the environment variable nnUNet_results is not set; export it as for nnUNetv2_train")
+    results = find_results()
     models = [(trainer, of_each(args.p, index), of_each(args.c, index)) for index, trainer in enumerate(args.tr)]
     if len(set(models)) < len(models):
         raise ValueError(f"-tr {' '.join(args.tr)}: give every trainer once (or with another -p or -c)")
-    return gather_trainings(named(models), folder, Path(nnUNet_results, folder.name), args.f)
+    return gather_trainings(named(models), folder, results / folder.name, args.f)
 
 
 def of_each(values: Sequence[str], index: int) -> str:

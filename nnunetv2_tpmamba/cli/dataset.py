@@ -1,4 +1,4 @@
-"""Finding a planned dataset of nnU-Net's, for the verbs that take ``-d``."""
+"""Finding nnU-Net's datasets and results, for the verbs that take ``-d``."""
 
 from pathlib import Path
 
@@ -17,6 +17,19 @@ def find_preprocessed(dataset: str) -> Path:
             "the environment variable nnUNet_preprocessed is not set; export it as for nnUNetv2_plan_and_preprocess"
         )
     return Path(nnUNet_preprocessed, find_dataset(dataset))
+
+
+def find_results() -> Path:
+    """The folder ``nnUNet_results``.
+
+    Raises:
+        OSError: the variable is not set.
+    """
+    from nnunetv2.paths import nnUNet_results
+
+    if not nnUNet_results.is_set():
+        raise OSError("the environment variable nnUNet_results is not set; export it as for nnUNetv2_train")
+    return Path(nnUNet_results)
 
 
 def find_dataset(dataset: str) -> str:

@@ -12,6 +12,8 @@ import torch
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from ..checkpoints import load_without_code
+
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 PEAK_MEMORY = re.compile(r"Peak memory: ([\d.]+) GB")
 
@@ -131,8 +133,11 @@ def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
     ]
     peak = max(peaks, default=None)
     path = next((fold_folder / name for name in CHECKPOINTS if (fold_folder / name).is_file()), None)
-    checkpoint = None if path is None else load_without_code(path)
-    if path is None or checkpoint is None:
+    if path is None:
+        return Cost(peak_memory_gb=peak), ()
+    try:
+        checkpoint = load_without_code(path)
+    except ValueError:  # then there is just no cost to show
         return Cost(peak_memory_gb=peak), ()
     logged = checkpoint["logging"]
     ends, starts = (logged[f"epoch_{what}_timestamps"] for what in ("end", "start"))
@@ -155,20 +160,6 @@ def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
 def largest_tensor(state: Mapping[str, Any]) -> int:
     """Elements of a parameter, by what the optimiser remembers of it."""
     return max((value.numel() for value in state.values() if isinstance(value, torch.Tensor)), default=0)
-
-
-def load_without_code(path: Path) -> dict[str, Any] | None:
-    """nnU-Net's checkpoint, which besides tensors holds numbers of NumPy's; None if it cannot be read so."""
-    numbers: list[Any] = [
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64, np.bool_)),
-    ]
-    scalar = np.float64(0).__reduce__()[0]
-    try:
-        with torch.serialization.safe_globals([*numbers, scalar]):
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception:  # damaged, of another version, or with code in it: then there is just no cost to show
-        return None
 
 
 def read_json(path: Path) -> Any:

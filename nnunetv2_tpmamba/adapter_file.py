@@ -1,0 +1,238 @@
+"""Adapter files: what a training changed, without SAM's weights, tens of MB in one safetensors file.
+
+A file holds, for each fold, every tensor of the network that is not SAM's, named ``<fold>/<tensor>``, and in its header
+the JSON text ``adapter`` (plans, dataset.json, what nnU-Net's checkpoint says of the trainer, the SHA-256 of SAM's
+tensors) and the SHA-256 of that text and the tensors. Reading one runs no code. With a SAM file of these tensors, in
+Meta's layout or timm's, the model that comes out predicts bit for bit like the one that was exported.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor, nn
+
+from .checkpoints import load_without_code, whole_or_absent
+
+TEXT, CHECKSUM = "adapter", "sha256"  # in the header
+ENCODER = "encoder."  # what the network calls SAM's part
+PLAIN_NAME = re.compile(r"\w[\w .+-]*")  # one part of a path; with a slash it could lead anywhere
+FOLD = re.compile(r"all|\d+")
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What stands in the header.
+
+    Args:
+        plans, dataset: as the model's ``plans.json`` and ``dataset.json``.
+        checkpoint: the name of the file in each fold's folder.
+        mirroring: the axes along which nnU-Net may mirror in prediction.
+        sam: SHA-256 of SAM's tensors, see :func:`fingerprint`.
+    """
+
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+    trainer: str
+    configuration: str
+    checkpoint: str
+    mirroring: list[int] | None
+    sam: str
+
+    @property
+    def model(self) -> Path:
+        """nnU-Net's folder of the model, below its results."""
+        return Path(
+            self.plans["dataset_name"],
+            convert_trainer_plans_config_to_identifier(self.trainer, self.plans["plans_name"], self.configuration),
+        )
+
+
+def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of a text and of names, shapes and float32 values, in the order of the names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file: Path) -> Description:
+    """Write the adapter file of a model that nnU-Net trained.
+
+    Args:
+        model: nnU-Net's folder of the model.
+        checkpoint_name: of the file in each fold's folder.
+
+    Raises:
+        ValueError: a missing or damaged checkpoint; a model without frozen weights; folds with different SAM weights.
+    """
+    tensors: Tensors = {}
+    descriptions: list[Description] = []
+    plans, dataset = (json.loads((model / name).read_text()) for name in ("plans.json", "dataset.json"))
+    for fold in folds:
+        path = model / f"fold_{fold}" / checkpoint_name
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; finish this training, or choose folds with -f, a file with -chk")
+        checkpoint = load_without_code(path)
+        axes = checkpoint.get("inference_allowed_mirroring_axes")
+        description = Description(
+            plans,
+            dataset,
+            checkpoint["trainer_name"],
+            checkpoint["init_args"]["configuration"],
+            checkpoint_name,
+            None if axes is None else list(axes),
+            sam="",
+        )
+        weights = checkpoint["network_weights"]
+        network = network_of(description)
+        frozen = frozen_names(network)
+        if not frozen:
+            raise ValueError(
+                f"{description.trainer} trains all of its weights, so there is nothing to leave out; use "
+                "nnUNetv2_export_model_to_zip"
+            )
+        sam = fingerprint({name.removeprefix(ENCODER): weights[name] for name in frozen})
+        descriptions.append(Description(**{**asdict(description), "sam": sam}))
+        tensors |= {f"{fold}/{name}": weights[name].contiguous() for name in set(trained_names(network).values())}
+    if any(description != descriptions[0] for description in descriptions):
+        raise ValueError(
+            f"the folds {', '.join(folds)} of {model} do not share one SAM file; export them singly with -f"
+        )
+    text = json.dumps(asdict(descriptions[0]))
+    with whole_or_absent(file) as unfinished:
+        safetensors.torch.save_file(tensors, unfinished, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    return descriptions[0]
+
+
+def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
+    """Return what :func:`write_adapter` wrote, the tensors by fold.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no adapter file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; give a file that `nnUNetv2_tpmamba export` wrote")
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+        if header[CHECKSUM] != fingerprint(tensors, header[TEXT]):
+            raise ValueError("its content is not what it was written with")
+        description = Description(**json.loads(header[TEXT]))
+        names = [description.plans[key] for key in ("dataset_name", "plans_name")]
+        names += [description.trainer, description.configuration, description.checkpoint]
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{file} is no adapter file of `nnUNetv2_tpmamba export`, or damaged ({type(error).__name__}: {error}); "
+            "copy or export it again"
+        ) from error
+    folds: dict[str, Tensors] = {}
+    for name, tensor in tensors.items():
+        fold, _, rest = name.partition("/")
+        folds.setdefault(fold, {})[rest] = tensor
+    bad = [name for name in names if not PLAIN_NAME.fullmatch(str(name))] + [f for f in folds if not FOLD.fullmatch(f)]
+    if bad:
+        raise ValueError(f"{file} is refused: {bad[0]!r} is no name of nnU-Net's")
+    return description, folds
+
+
+def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
+    """Make nnU-Net's model folder from an adapter file and SAM's weights; it appears only when it is whole.
+
+    Args:
+        sam: as :func:`.sam_weights.read_sam_checkpoint` gives them.
+        results: nnU-Net's folder of results.
+
+    Raises:
+        FileExistsError: there is a model of this name.
+        ValueError: another SAM; a file that is not whole, or does not fit its own plans.
+    """
+    description, folds = read_adapter(file)
+    if fingerprint(sam) != description.sam:
+        raise ValueError(
+            f"{file} was trained on other SAM weights: their SHA-256 is {description.sam}, that of the SAM file given "
+            f"is {fingerprint(sam)}; set TPMAMBA_SAM_CHECKPOINT to the file it was trained with"
+        )
+    model = results / description.model
+    if model.exists():
+        raise FileExistsError(f"{model} exists; move it away, or set nnUNet_results to another folder")
+    network = network_of(description)
+    trained = trained_names(network)
+    expected = {name: network.state_dict()[name].shape for name in trained.values()}
+    for fold, tensors in folds.items():
+        if {name: x.shape for name, x in tensors.items()} != expected:
+            raise ValueError(f"{file} does not fit {description.trainer} and its plans: fold {fold} has other tensors")
+    model.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=model.parent) as scratch:
+        unfinished = Path(scratch, "model")
+        unfinished.mkdir()  # with the usual permissions, which the temporary folder itself does not have
+        for name, content in (("plans.json", description.plans), ("dataset.json", description.dataset)):
+            (unfinished / name).write_text(json.dumps(content, indent=4))
+        for fold, tensors in folds.items():
+            weights = {ENCODER + name: tensor for name, tensor in sam.items()}
+            weights |= {name: tensors[first] for name, first in trained.items()}
+            checkpoint = {
+                "network_weights": weights,
+                "trainer_name": description.trainer,
+                "init_args": {"configuration": description.configuration, "fold": fold},
+                "inference_allowed_mirroring_axes": description.mirroring,
+            }
+            (unfinished / f"fold_{fold}").mkdir()
+            torch.save(checkpoint, unfinished / f"fold_{fold}" / description.checkpoint)
+        unfinished.rename(model)
+    return model
+
+
+def network_of(description: Description) -> nn.Module:
+    """The network that nnU-Net would build, without memory for its weights.
+
+    Raises:
+        ValueError: nnU-Net does not find the trainer.
+    """
+    try:
+        trainer = recursive_find_trainer_class_by_name(description.trainer)
+    except RuntimeError as error:
+        raise ValueError(
+            f"nnU-Net does not find the trainer {description.trainer}; run "
+            "`export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)`, and add the folder of a trainer of your own"
+        ) from error
+    plans = PlansManager(description.plans)
+    configuration = plans.get_configuration(description.configuration)
+    with torch.device("meta"):
+        return trainer.build_network_architecture(
+            plans,
+            configuration,
+            determine_num_input_channels(plans, configuration, description.dataset),
+            plans.get_label_manager(description.dataset).num_segmentation_heads,
+            enable_deep_supervision=False,
+        )
+
+
+def frozen_names(network: nn.Module) -> set[str]:
+    """The parameters that stay SAM's."""
+    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+
+
+def trained_names(network: nn.Module) -> dict[str, str]:
+    """All other names in the state dict, each with the first name of its tensor: nnU-Net's bricks list theirs twice."""
+    first: dict[int, str] = {}
+    frozen = frozen_names(network)
+    tensors = {name: x for name, x in network.state_dict(keep_vars=True).items() if name not in frozen}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}

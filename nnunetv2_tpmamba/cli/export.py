@@ -1,0 +1,49 @@
+"""Write what was trained, without SAM's weights, into one file to share: tens of MB instead of 0.4 GB per fold.
+
+`nnUNetv2_tpmamba install FILE` makes the model of it again where SAM's weights are, bit for bit. The file is in the
+safetensors format: reading it runs no code, unlike reading a checkpoint (.pth) of nnU-Net's.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from nnunetv2_tpmamba.cli.dataset import find_dataset, find_results
+
+HELP = "write what was trained, without SAM's weights, into one file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", required=True, metavar="D", help="dataset id or name, e.g. 702")
+    parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="file to write, e.g. model.safetensors")
+    parser.add_argument("-tr", default="nnUNetTrainerTPMamba", metavar="T", help="trainer (nnUNetTrainerTPMamba)")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans (nnUNetPlans)")
+    parser.add_argument("-c", default="3d_fullres", metavar="C", help="configuration (3d_fullres)")
+    parser.add_argument("-f", nargs="+", metavar="F", help="folds (all that were trained)")
+    parser.add_argument(
+        "-chk", default="checkpoint_final.pth", metavar="FILE", help="checkpoint of each fold (checkpoint_final.pth)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.o.exists() and not args.overwrite:
+        raise FileExistsError(f"{args.o} exists; name another file, or replace it with --overwrite")
+    if not args.o.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{args.o.absolute().parent} does not exist; make this folder, or name another file")
+
+    from nnunetv2_tpmamba.adapter_file import write_adapter
+    from nnunetv2_tpmamba.comparison.runs import model_folder, trained_folds
+
+    model = model_folder(find_results() / find_dataset(args.d), args.tr, args.p, args.c)
+    folds = args.f or trained_folds(model)
+    if not folds:
+        raise FileNotFoundError(f"{model} holds no fold; train it first")
+    before = sum(os.path.getsize(path) for fold in folds for path in (model / f"fold_{fold}").glob(args.chk))
+    description = write_adapter(model, folds, args.chk, args.o)
+    print(f"file:   {args.o}")
+    print(f"size:   {args.o.stat().st_size / 1e6:.0f} MB, of checkpoints of {before / 1e6:.0f} MB")
+    print(f"holds:  {description.trainer}, {'folds' if len(folds) > 1 else 'fold'} {', '.join(folds)} of {model}")
+    print(f"SAM:    SHA-256 of its tensors {description.sam}")
+    print(f"Install it, where the same SAM file is, with: nnUNetv2_tpmamba install {args.o.name}")
+    return 0

@@ -1,0 +1,33 @@
+"""Make nnU-Net's model folder, below nnUNet_results, from a file that `nnUNetv2_tpmamba export` wrote.
+
+SAM's weights are found as for a training (see `nnUNetv2_tpmamba weights`); they must be those the model was trained
+with. Afterwards nnUNetv2_predict works as with the original model. Nothing that exists is overwritten.
+"""
+
+import argparse
+from pathlib import Path
+
+from nnunetv2_tpmamba.cli.dataset import find_results
+
+HELP = "make a model to predict with from an exported file and SAM's weights"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="as `nnUNetv2_tpmamba export` wrote it")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunetv2_tpmamba.adapter_file import install_adapter, read_adapter
+    from nnunetv2_tpmamba.sam_weights import find_sam_checkpoint, read_sam_checkpoint
+
+    results = find_results()
+    description, folds = read_adapter(args.file)  # before SAM's weights are looked for, which may be a download
+    model = install_adapter(args.file, read_sam_checkpoint(find_sam_checkpoint()), results)
+    dataset = description.plans["dataset_name"]
+    print(f"The model is in {model}")
+    print(
+        f"Predict with: nnUNetv2_predict -i IMAGES -o OUTPUT -d {dataset} -c {description.configuration} "
+        f"-tr {description.trainer} -p {description.plans['plans_name']} -f {' '.join(folds)} "
+        f"-chk {description.checkpoint}"
+    )
+    return 0
