@@ -24,7 +24,8 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
-from .checkpoints import load_without_code, whole_or_absent
+from .checkpoints import load_without_code
+from .files import whole_or_absent
 
 TEXT, CHECKSUM = "adapter", "sha256"  # in the header
 ENCODER = "encoder."  # what the network calls SAM's part

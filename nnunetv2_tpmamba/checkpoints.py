@@ -1,35 +1,10 @@
-"""nnU-Net's checkpoint files: written whole or not at all, and read without running code."""
+"""Reading nnU-Net's checkpoint files without running code."""
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-
-UNFINISHED = ".unfinished-"  # begins the name of a folder with a file that is being written
-
-
-@contextlib.contextmanager
-def whole_or_absent(path: Path) -> Iterator[Path]:
-    """Yield a file name to write to; once that is done, the file takes the place of ``path`` in one step.
-
-    Whatever ends the writing early, an error or SIGKILL, leaves the former ``path`` as it was. What SIGKILL leaves
-    beside it in a folder ``.unfinished-*`` is removed by the next call for a file of the same name.
-    """
-    prefix = f"{UNFINISHED}{path.name}-"
-    for leftover in path.parent.glob(f"{prefix}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent, ignore_cleanup_errors=True) as scratch:
-        unfinished = Path(scratch, path.name)
-        yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())  # else a crash of the machine could leave the new name with old or no content
-        os.replace(unfinished, path)
 
 
 def load_without_code(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
+from .files import whole_or_absent
 from .plans import intensity_properties
 
 BOOKKEEPING = ".tpmamba"
@@ -103,10 +104,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest in one step, so that a kill leaves the former one."""
-        path = folder / BOOKKEEPING / "manifest.json"
-        unfinished = path.with_suffix(".partial")
-        unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        os.replace(unfinished, path)
+        with whole_or_absent(folder / BOOKKEEPING / "manifest.json") as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
 @dataclass

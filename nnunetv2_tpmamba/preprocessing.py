@@ -23,12 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
+from .files import whole_or_absent
+from .integrity import check_intensities, check_raw_case
 from .manifest import (
     BOOKKEEPING,
     CASE_ENDINGS,
@@ -128,15 +129,15 @@ def ensure_preprocessed(
         if survey.outdated:
             outdated = {case: cases[case] for case in survey.outdated}
             make = partial(preprocess_case, plans=plans, configuration=configuration, dataset_json=dataset_json)
-            _make(folder, manifest, outdated, make, ending, num_processes, show_progress)
+            _make(folder, manifest, outdated, make, ending, num_processes, show_progress, log)
         log(f"the preprocessed data are complete: {len(cases)} cases in {folder}")
     return folder
 
 
 def preprocess_case(
     staging: str, case: str, files: Case, *, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-) -> list[SourceFile]:
-    """Run nnU-Net's preprocessor for one case, in a worker; return what it was made from.
+) -> tuple[list[SourceFile], list[str]]:
+    """Run nnU-Net's preprocessor for one case, in a worker; return what it was made from, and warnings.
 
     Raises:
         RuntimeError: the case cannot be used; the message names it and says why.
@@ -145,21 +146,15 @@ def preprocess_case(
         sources = [SourceFile.of(path) for path in files.paths]
         plans_manager = PlansManager(plans)
         configuration_manager = plans_manager.get_configuration(configuration)
-        channels = len(configuration_manager.normalization_schemes)
-        if len(files.images) > channels:
-            raise ValueError(
-                f"{len(files.images)} images, but dataset.json names {channels} channels; remove the others"
-            )
-        preprocessor = configuration_manager.preprocessor_class(verbose=False)
-        preprocessor.run_case_save(
+        schemes = configuration_manager.normalization_schemes
+        labels = plans_manager.get_label_manager(dataset_json)
+        reader = plans_manager.image_reader_writer_class
+        warnings = check_raw_case(files.images, files.label, len(schemes), labels, reader)
+        configuration_manager.preprocessor_class(verbose=False).run_case_save(
             os.path.join(staging, case), files.images, files.label, plans_manager, configuration_manager, dataset_json
         )
-        data, *_ = nnUNetDatasetBlosc2(staging, [case]).load_case(case)
-        if len(data) < channels:
-            raise ValueError(f"{len(data)} image channels, but dataset.json names {channels}; add the missing files")
-        if not np.isfinite(data[:]).all():
-            raise ValueError("the images have voxels that are not finite numbers; repair them or remove the case")
-        return sources
+        data, segmentation, *_ = nnUNetDatasetBlosc2(staging, [case]).load_case(case)
+        return sources, [*warnings, *check_intensities(data[:], segmentation[:], schemes)]
     except Exception as error:  # whatever it is, it must name the case and survive the way to the parent process
         reason = str(error) or "see the message printed above"
         raise RuntimeError(f"case {case}: {reason} ({type(error).__name__})") from error
@@ -187,10 +182,11 @@ def _make(
     folder: Path,
     manifest: Manifest,
     cases: dict[str, Case],
-    make: Callable[[str, str, Case], list[SourceFile]],
+    make: Callable[[str, str, Case], tuple[list[SourceFile], list[str]]],
     label_ending: str,
     num_processes: int,
     show_progress: bool,
+    log: Log,
 ) -> None:
     """Preprocess the cases in parallel; each appears in the folder when it is whole and is then recorded."""
     failures = []
@@ -204,7 +200,7 @@ def _make(
             for future in tqdm(as_completed(futures), "Preprocessing cases", len(futures), disable=not show_progress):
                 case = futures[future]
                 try:
-                    sources = future.result()
+                    sources, warnings = future.result()
                 except BrokenProcessPool as error:
                     raise RuntimeError(
                         f"one of {workers} preprocessing processes died, probably of too little memory; the finished "
@@ -218,6 +214,8 @@ def _make(
                 for path in finished:
                     os.replace(path, folder / path.name)
                 _copy_label(cases[case].label, label_copy(folder, case, label_ending))
+                for warning in warnings:
+                    log(f"case {case}: {warning}")
                 manifest.cases[case] = CaseRecord(sources, sizes)
                 manifest.write(folder)
         finally:
@@ -231,9 +229,8 @@ def _make(
 
 def _copy_label(label: str, copy: Path) -> None:
     copy.parent.mkdir(exist_ok=True)
-    unfinished = copy.with_name(f".{copy.name}.partial")
-    shutil.copyfile(label, unfinished)  # without the mode: some raw data are read-only
-    os.replace(unfinished, copy)
+    with whole_or_absent(copy) as unfinished:
+        shutil.copyfile(label, unfinished)  # without the mode: some raw data are read-only
 
 
 def _end_with_parent() -> None:

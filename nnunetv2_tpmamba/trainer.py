@@ -21,8 +21,8 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from .augmentation import ScaledGaussianNoise
-from .checkpoints import whole_or_absent
 from .config import TPMambaConfig
+from .files import whole_or_absent
 from .memory import decide_checkpointing, free_bytes, peak_bytes
 from .network import TPMamba, check_patch_size
 from .ops.implementations import implementation_for

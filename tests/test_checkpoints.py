@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_tpmamba.checkpoints import load_without_code, whole_or_absent
+from nnunetv2_tpmamba.checkpoints import load_without_code
+from nnunetv2_tpmamba.files import whole_or_absent
 
 SLOW_WRITER = """
 import sys, time
 from pathlib import Path
-from nnunetv2_tpmamba.checkpoints import whole_or_absent
+from nnunetv2_tpmamba.files import whole_or_absent
 with whole_or_absent(Path(sys.argv[1])) as unfinished:
     unfinished.write_bytes(b"half")
     print("writing", flush=True)

@@ -15,21 +15,22 @@ NAME = PACKAGE.name
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
-    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file"},
-    "comparison": {"fewshot", "checkpoints"},
-    "adapter_file": {"checkpoints"},
+    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file", "files"},
+    "comparison": {"fewshot", "checkpoints", "files"},
+    "adapter_file": {"checkpoints", "files"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
     "variants": {"trainer", "config"},
     "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "memory", "config"}
-    | {"augmentation", "checkpoints", "optimization"},
+    | {"augmentation", "files", "optimization"},
     "augmentation": set(),
     "optimization": set(),
     "checkpoints": set(),
     # the data
-    "preprocessing": {"manifest", "plans"},
-    "manifest": {"plans"},
+    "preprocessing": {"manifest", "plans", "integrity", "files"},
+    "integrity": set(),
+    "manifest": {"plans", "files"},
     "plans": {"config"},
     "memory": {"network"},
     "volumes": {"pictures", "config"},
@@ -55,9 +56,10 @@ ALLOWED = {
     "raw_dataset": set(),
     "fewshot": set(),
     "scores": set(),
+    "files": set(),
 }
 KNOW_NNUNET = {"cli", "comparison", "benchmark", "diagnosis", "plugin", "variants", "trainer"} | {
-    *("preprocessing", "manifest", "plans", "adapter_file", "augmentation", "optimization")
+    *("preprocessing", "manifest", "plans", "adapter_file", "augmentation", "optimization", "integrity")
 }
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 

@@ -330,9 +330,7 @@ class TestChangedDataset:
 
     def test_channel_added(self, dataset):
         dataset.write_image("imagesTr/a_0001.nii", np.zeros((8, 10, 9), np.float32))
-        with pytest.raises(
-            RuntimeError, match=r"case a: 2 images, but dataset.json names 1 channels; remove the others"
-        ):
+        with pytest.raises(RuntimeError, match=r"case a: Unexpected number of modalities. Expected: 1. Got: 2"):
             dataset.ensure()
 
     def test_new_date_is_written_down_but_nothing_made(self, dataset, monkeypatch):
@@ -378,7 +376,7 @@ class TestChangedDataset:
         copy = dataset.preprocessed / "gt_segmentations/a.nii"
         copy.parent.mkdir()
         copy.write_bytes(b"older")
-        copy.with_name(".a.nii.partial").touch()  # of a killed run
+        copy.with_name(".unfinished-a.nii-x").mkdir()  # of a killed run
         dataset.ensure()
         assert contents(copy.parent) == contents(dataset.raw / "labelsTr")
 
@@ -388,6 +386,41 @@ class TestChangedDataset:
         (dataset.preprocessed / "splits_final.json").write_text("[]")
         dataset.ensure()
         assert dataset.log == []
+
+
+class TestWarnings:
+    """What is odd, but may be meant, is said and used."""
+
+    @pytest.fixture
+    def said(self, tmp_path, sequential):
+        def said(image=None, origin=(0, 0, 0)):
+            dataset = Dataset(tmp_path).create()
+            dataset.add_case("a", image)
+            moved = SimpleITK.ReadImage(str(dataset.raw / "imagesTr/a_0000.nii"))
+            moved.SetOrigin(origin)
+            SimpleITK.WriteImage(moved, str(dataset.raw / "imagesTr/a_0000.nii"))
+            dataset.ensure()
+            assert len(dataset.made_at()) == 3
+            return [line for line in dataset.log if line.startswith("case a: ")]
+
+        return said
+
+    def test_a_usual_ct_gives_none(self, said):
+        assert said() == []
+
+    def test_constant_image(self, said):
+        assert said(np.full((8, 10, 9), 40.0)) == ["case a: channel 0 has the same value everywhere"]
+
+    def test_ct_that_lost_its_rescale_intercept(self, said):
+        image = np.random.default_rng(0).normal(1064, 60, (8, 10, 9))
+        image[:, :, 8:] = 24  # air
+        (line,) = said(image)
+        assert "100% of the labelled voxels of channel 0 are outside the HU window" in line
+        assert "rescale slope or intercept" in line
+
+    def test_label_at_another_place(self, said):
+        (line,) = said(origin=(5, 0, 0))
+        assert "Origin mismatch" in line
 
 
 class TestErrors:
@@ -438,7 +471,7 @@ class TestErrors:
         (unmade.raw / "labelsTr/bb.nii").write_bytes(b"no NIfTI")
         with pytest.raises(RuntimeError, match="2 of 3 cases could not be preprocessed") as caught:
             unmade.ensure()
-        assert "case sizes: Shape mismatch between image and segmentation" in str(caught.value)
+        assert "case sizes: Shape mismatch between segmentation and corresponding images" in str(caught.value)
         assert "case bb: " in str(caught.value)
         assert set(unmade.made_at()) == {f"a{ending}" for ending in ENDINGS}
         before = unmade.made_at()
@@ -447,17 +480,37 @@ class TestErrors:
         unmade.ensure()
         assert unmade.made_again(before) == {"sizes", "bb"}
 
-    @pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  # scikit-image, before our message
-    def test_image_with_nan(self, tmp_path, sequential):
-        dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".mha"}
-        dataset = Dataset(tmp_path, dataset_json).create()  # not NIfTI: SimpleITK reads NaN as 0 there
+    @pytest.mark.parametrize(
+        ("value", "scheme", "message"),
+        [
+            (np.nan, "CTNormalization", "Images contain NaN"),
+            (np.inf, "ZScoreNormalization", "the images have voxels that are not finite"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:All-NaN slice:RuntimeWarning")
+    def test_image_with_nan_or_infinity(self, tmp_path, sequential, value, scheme, message):
+        """An infinite voxel of a CT is clipped to the window, and so does no harm."""
+        dataset_json = {"channel_names": {"0": "X"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".mha"}
+        plans = stock_plans()
+        plans["configurations"]["3d_fullres"]["normalization_schemes"] = [scheme]
+        dataset = Dataset(tmp_path, dataset_json, plans).create()  # not NIfTI: SimpleITK reads NaN as 0 there
         image = np.zeros((8, 10, 9))
-        image[4, 5, 6] = np.nan
+        image[4, 5, 6] = value
         dataset.add_case("a", image)
-        with pytest.raises(
-            RuntimeError, match="case a: the images have voxels that are not finite numbers; repair them"
-        ):
+        with pytest.raises(RuntimeError, match=f"case a: {message}"):
             dataset.ensure()
+
+    def test_label_value_that_dataset_json_does_not_name(self, unmade):
+        label = np.zeros((8, 10, 9), np.uint8)
+        label[2, 3, 4] = 7
+        unmade.add_case("odd", label=label)
+        with pytest.raises(RuntimeError, match=r"case odd: Unexpected labels found in .*odd.nii.* Found: \[0. 7.\]"):
+            unmade.ensure()
+
+    def test_label_of_another_spacing(self, unmade):
+        unmade.write_image("labelsTr/bb.nii", np.ones((8, 10, 9), np.uint8), (2, 2, 5))
+        with pytest.raises(RuntimeError, match="case bb: Spacing mismatch between segmentation and corresponding"):
+            unmade.ensure()
 
     def test_channel_is_missing(self, tmp_path, sequential):
         dataset_json = {"channel_names": {"0": "CT", "1": "CT"}, "labels": {"background": 0}, "file_ending": ".nii"}
@@ -466,8 +519,20 @@ class TestErrors:
         plans["configurations"]["3d_fullres"]["use_mask_for_norm"] = [False] * 2
         dataset = Dataset(tmp_path, dataset_json, plans).create()
         dataset.add_case("a")
-        with pytest.raises(RuntimeError, match=r"case a: 1 image channels, but dataset.json names 2; add the missing"):
+        with pytest.raises(RuntimeError, match=r"case a: Unexpected number of modalities. Expected: 2. Got: 1"):
             dataset.ensure()
+
+    def test_ignored_voxels_are_no_error(self, tmp_path, sequential):
+        dataset_json = {
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0, "whole": [1, 2], "part": 2, "ignore": 3},
+            "regions_class_order": [1, 2],
+            "file_ending": ".nii",
+        }
+        dataset = Dataset(tmp_path, dataset_json).create()
+        dataset.add_case("a", label=np.arange(720, dtype=np.uint8).reshape(8, 10, 9) % 4)
+        dataset.ensure()
+        assert not [line for line in dataset.log if "case a" in line]
 
     def test_many_bad_cases(self, unmade):
         for case in "cdefgh":

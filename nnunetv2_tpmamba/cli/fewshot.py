@@ -8,7 +8,6 @@ and nothing is changed while there are trainings on them.
 
 import argparse
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from nnunetv2_tpmamba.fewshot import (
     number_of_test_cases,
     table,
 )
+from nnunetv2_tpmamba.files import whole_or_absent
 
 HELP = "write splits with few training cases, drawn at random, and one fixed test set"
 TRAINERS = ("nnUNetTrainer", "nnUNetTrainerTPMamba")
@@ -196,9 +196,8 @@ def back_up(path: Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that nobody ever reads half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
+    with whole_or_absent(path) as unfinished:
+        unfinished.write_text(text)
 
 
 def script(dataset: str, folds: Sequence[Fold], trainers: Sequence[str], configuration: str, plans: str) -> str:

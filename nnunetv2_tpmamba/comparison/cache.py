@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..files import whole_or_absent
 from .metrics import Pair, Scores, measure
 
 VERSION = 1  # of what is measured: another one, and nothing kept is used
@@ -67,9 +68,8 @@ def measure_once(pair: Pair, folder: Path) -> Scores:
     scores = measure(pair)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(scores))
-        os.replace(unfinished, kept)
+        with whole_or_absent(kept) as unfinished:
+            unfinished.write_text(json.dumps(scores))
     except OSError:
         pass
     return scores

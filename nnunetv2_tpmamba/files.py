@@ -1,0 +1,27 @@
+"""Files that are there whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_or_absent(path: Path) -> Iterator[Path]:
+    """Yield a file name to write to; once that is done, the file takes the place of ``path`` in one step.
+
+    Whatever ends the writing early, an error or SIGKILL, leaves the former ``path`` as it was. What SIGKILL leaves
+    beside it, a folder ``.unfinished-*``, is removed by the next call for the same ``path``; so only one process at a
+    time should write it.
+    """
+    prefix = f".unfinished-{path.name}-"
+    for leftover in path.parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent, ignore_cleanup_errors=True) as scratch:
+        unfinished = Path(scratch, path.name)
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())  # else a crash of the machine could leave the new name with old or no content
+        os.replace(unfinished, path)
