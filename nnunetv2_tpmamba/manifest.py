@@ -10,7 +10,7 @@ import json
 import os
 import re
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,10 +63,16 @@ class SourceFile:
 
 @dataclass
 class CaseRecord:
-    """A finished case: what it was made from (the images, then the label) and the sizes of what was written."""
+    """A finished case: what it was made from (the images, then the label) and what was written."""
 
     sources: list[SourceFile]
     sizes: list[int]
+    sha256: list[str]
+
+    @classmethod
+    def of(cls, sources: list[SourceFile], written: list[Path]) -> "CaseRecord":
+        files = [SourceFile.of(str(path)) for path in written]
+        return cls(sources, [file.size for file in files], [file.sha256 for file in files])
 
 
 @dataclass
@@ -88,7 +94,7 @@ class Manifest:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             cases = {
-                case: record and CaseRecord([SourceFile(**source) for source in record["sources"]], record["sizes"])
+                case: record and CaseRecord(**record | {"sources": [SourceFile(**x) for x in record["sources"]]})
                 for case, record in content["cases"].items()
             }
             return cls(content["settings"], cases)
@@ -133,10 +139,13 @@ class Survey:
         return "; ".join(described) or "no case was made"
 
     @classmethod
-    def of(cls, folder: Path, settings: dict[str, Any], cases: dict[str, Case], label_ending: str) -> "Survey":
+    def of(
+        cls, folder: Path, settings: dict[str, Any], cases: dict[str, Case], label_ending: str, verify: bool = False
+    ) -> "Survey":
         """Compare a data folder with the settings and the raw cases; with itself alone if there are none.
 
-        A raw file of the size and date on record is taken to be the same; of another date, its content is compared.
+        A raw file of the size and date on record is taken to be the same; of another date, its content is compared. A
+        preprocessed file of the size on record is taken to be whole, unless ``verify`` has its content compared.
 
         Args:
             folder: the data folder, which need not exist.
@@ -151,17 +160,20 @@ class Survey:
         survey = cls(removed=[case for case in manifest.cases if cases and case not in cases])
         for case in cases or manifest.cases:
             record = manifest.cases.get(case)
+            written = [folder / f"{case}{ending}" for ending in CASE_ENDINGS]
             if record is None:
                 survey.outdated[case] = "not made yet"
             elif manifest.settings != settings:
                 survey.outdated[case] = f"made with other settings ({_difference(manifest.settings, settings)})"
-            elif [_size(folder / f"{case}{ending}") for ending in CASE_ENDINGS] != record.sizes:
+            elif [_size(path) for path in written] != record.sizes:
                 survey.outdated[case] = "preprocessed file missing or damaged"
+            elif verify and CaseRecord.of([], written).sha256 != record.sha256:
+                survey.outdated[case] = "preprocessed file damaged"
             elif (sources := _unchanged(cases[case], record.sources) if cases else record.sources) is None:
                 survey.outdated[case] = "image or label changed"
             else:
                 survey.is_recorded &= sources == record.sources
-                survey.current[case] = CaseRecord(sources, record.sizes)
+                survey.current[case] = replace(record, sources=sources)
                 if _size(label_copy(folder, case, label_ending)) != sources[-1].size:
                     survey.unlabelled.append(case)
         return survey

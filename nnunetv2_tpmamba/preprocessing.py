@@ -59,6 +59,7 @@ def ensure_preprocessed(
     num_processes: int,
     log: Log,
     show_progress: bool = True,
+    verify: bool = False,
 ) -> Path:
     """Return the folder of the preprocessed training cases, after making those that are missing or outdated.
 
@@ -74,6 +75,7 @@ def ensure_preprocessed(
         num_processes: cases preprocessed at the same time.
         log: receives what the user should know; nothing when there is nothing to do.
         show_progress: show a progress bar while cases are made.
+        verify: read all that is there and compare it with what was written, to find damage that keeps a file's size.
 
     Raises:
         ValueError: wrong arguments, or a data folder this package did not make.
@@ -93,7 +95,7 @@ def ensure_preprocessed(
             f"fold 'all' or write a split of your own to {split}"
         )
 
-    survey = Survey.of(folder, settings, cases, ending)
+    survey = Survey.of(folder, settings, cases, ending, verify)
     if survey.is_complete and survey.is_recorded:
         return folder
     problem = f"the preprocessed data in {folder} are not ready ({survey.describe()})"
@@ -113,7 +115,8 @@ def ensure_preprocessed(
             f"{_how_to_make(plans, configuration)} where it is"
         ) from error
     with lock:
-        survey = Survey.of(folder, settings, cases, ending)  # another process may have worked while we waited
+        # once more: another process may have worked while we waited
+        survey = Survey.of(folder, settings, cases, ending, verify)
         for leftover in (folder / BOOKKEEPING).glob("staging-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for name in (f"{case}{suffix}" for case in survey.removed for suffix in CASE_ENDINGS):
@@ -210,13 +213,13 @@ def _make(
                     failures.append(str(error))
                     continue
                 finished = [Path(staging) / f"{case}{ending}" for ending in CASE_ENDINGS]
-                sizes = [path.stat().st_size for path in finished]
+                record = CaseRecord.of(sources, finished)
                 for path in finished:
                     os.replace(path, folder / path.name)
                 _copy_label(cases[case].label, label_copy(folder, case, label_ending))
                 for warning in warnings:
                     log(f"case {case}: {warning}")
-                manifest.cases[case] = CaseRecord(sources, sizes)
+                manifest.cases[case] = record
                 manifest.write(folder)
         finally:
             pool.shutdown(cancel_futures=True)

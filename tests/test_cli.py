@@ -21,7 +21,7 @@ ARGUMENTS = {
     "path": [],
     "doctor": [],
     "weights": ["[--to DIR]"],
-    "preprocess": ["-d D", "[-c C", "[-p PLANS]", "[-np N]"],
+    "preprocess": ["-d D", "[-c C", "[-p PLANS]", "[-np N]", "[--verify]"],
     "demo": ["[--out DIR]", "[--data RAW_DATASET_FOLDER]", "[--epochs N]"],
     "benchmark": ["[--device", "[--json FILE]"],
     "fewshot": ["-d D", "-n", "--draws", "[--test K", "[--seed S]"],

@@ -43,7 +43,7 @@ class Made:
                 (self.folder / f"{case}{ending}").write_text("data")
             shutil.copy(files.label, label_copy(self.folder, case, ".nii"))
             sources = [SourceFile.of(path) for path in files.paths]
-            self.manifest.cases[case] = CaseRecord(sources, [4, 4, 4])
+            self.manifest.cases[case] = CaseRecord(sources, [4, 4, 4], ["", "", ""])
         self.manifest.write(self.folder)
 
     def survey(self, settings=SETTINGS):

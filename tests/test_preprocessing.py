@@ -352,6 +352,21 @@ class TestChangedDataset:
         assert dataset.made_again(before) == {"a", "bb"}
         assert "(preprocessed file missing or damaged: a, bb)" in dataset.log[-2]
 
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_damage_that_keeps_the_size_is_found_on_request(self, dataset, ending):
+        before = dataset.made_at()
+        file = dataset.folder / f"bb{ending}"
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        dataset.ensure()
+        assert not any("bb" in line for line in dataset.log)
+        dataset.ensure(verify=True)
+        assert "preprocessed file damaged: bb" in dataset.log[-2]
+        assert dataset.made_again(before) - {f"bb{ending}"} <= {"bb"}
+        dataset.ensure(verify=True)
+        assert not any("bb" in line for line in dataset.log)
+
     def test_other_settings(self, dataset):
         before = dataset.made_at()
         dataset.plans["foreground_intensity_properties_per_channel"]["0"]["percentile_99_5"] = 100.0

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-np", type=int, metavar="N", help="processes; fewer need less memory (nnUNet_def_n_proc, else 8)"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="read all that was made before and make again what is damaged"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,11 +34,11 @@ def run(args: argparse.Namespace) -> int:
     processes = default_num_processes if args.np is None else args.np
     for dataset in args.d:
         for configuration in args.c:
-            preprocess(dataset, configuration, args.p, processes)
+            preprocess(dataset, configuration, args.p, processes, args.verify)
     return 0
 
 
-def preprocess(dataset: str, configuration: str, plans_name: str, num_processes: int) -> None:
+def preprocess(dataset: str, configuration: str, plans_name: str, num_processes: int, verify: bool) -> None:
     from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.paths import nnUNet_raw
 
@@ -59,6 +62,7 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
         raw_folder=Path(nnUNet_raw, dataset_name) if nnUNet_raw.is_set() else None,
         preprocessed_folder=preprocessed,
         num_processes=num_processes,
+        verify=verify,
         log=partial(print, flush=True),  # a cluster's log file should show it at once
     )
     print(f"The data for {dataset_name} {configuration} are in {folder}")
