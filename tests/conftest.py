@@ -82,8 +82,17 @@ class NnUNet:
         return result
 
 
-def write_raw_dataset(folder, cases, shape=(12, 24, 24), spacing=(1.0, 1.0, 1.0), channels=("CT",), seed=0):
-    """A raw data set of noisy CTs with two blobs in each; ``shape`` and ``spacing`` (mm) in the order (z, y, x)."""
+def write_raw_dataset(
+    folder,
+    cases,
+    shape=(12, 24, 24),
+    spacing=(1.0, 1.0, 1.0),
+    channels=("CT",),
+    seed=0,
+    labels=("one", "two"),
+    ending=".nii.gz",
+):
+    """A raw data set of noisy images with a blob of each label; ``shape`` and ``spacing`` (mm) in the order (z, y, x)."""
     generator = np.random.default_rng(seed)
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
@@ -95,18 +104,18 @@ def write_raw_dataset(folder, cases, shape=(12, 24, 24), spacing=(1.0, 1.0, 1.0)
 
     for case in cases:
         label = np.zeros(shape, np.uint8)
-        for value in (1, 2):
+        for value in range(1, len(labels) + 1):
             center = [int(generator.integers(size // 4, size - size // 4 + 1)) for size in shape]
             label[tuple(slice(max(c - 3, 0), c + 3) for c in center)] = value
-        write(label, folder / "labelsTr" / f"{case}.nii.gz")
+        write(label, folder / "labelsTr" / f"{case}{ending}")
         for channel in range(len(channels)):
             image = generator.normal(0, 30, shape) + 80 * label - 100 * (label == 0)
-            write(image.astype(np.int16), folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
+            write(image.astype(np.int16), folder / "imagesTr" / f"{case}_{channel:04d}{ending}")
     description = {
         "channel_names": dict(enumerate(channels)),
-        "labels": {"background": 0, "one": 1, "two": 2},
+        "labels": {"background": 0, **{name: value for value, name in enumerate(labels, 1)}},
         "numTraining": len(cases),
-        "file_ending": ".nii.gz",
+        "file_ending": ending,
     }
     (folder / "dataset.json").write_text(json.dumps(description))
 

@@ -323,6 +323,38 @@ def test_whole_training_in_this_process(make, monkeypatch):
     assert plans["configurations"]["3d_fullres"]["patch_size"] == [8, 16, 16]
 
 
+class nnUNetTrainerTPMamba_tiny_exploding(nnUNetTrainerTPMamba_tiny):
+    """Learns well for two epochs; the third has a learning rate that no network survives."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.save_every = 1
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        if self.current_epoch == 2:
+            self.optimizer.param_groups[0]["lr"] = 1e30
+
+
+def test_a_diverged_training_keeps_its_last_good_checkpoint(make):
+    made = make(nnUNetTrainerTPMamba_tiny_exploding)
+    with pytest.raises(RuntimeError, match=r"loss became (nan|inf) in epoch 2 .*continue with --c"):
+        made.run_training()
+    checkpoint = torch.load(f"{made.output_folder}/checkpoint_latest.pth", weights_only=False)
+    assert checkpoint["current_epoch"] == 2
+    assert all(x.isfinite().all() for x in checkpoint["network_weights"].values())
+
+
+def test_out_of_gpu_memory_says_what_to_change(make, monkeypatch):
+    """The error itself is made up: no GPU is needed to test the message."""
+    made = make()
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    monkeypatch.setattr(made.network, "forward", lambda data: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError, match=r"too little memory .*2.00 GiB.*checkpointing=True.*_grid6"):
+        made.train_step(batch())
+    assert "too little memory" in Path(made.log_file).read_text()
+
+
 class nnUNetTrainerTPMamba_tiny_checkpointed(nnUNetTrainerTPMamba_tiny):
     config = replace(nnUNetTrainerTPMamba_tiny.config, checkpointing=True)
 

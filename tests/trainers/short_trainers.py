@@ -18,6 +18,12 @@ class nnUNetTrainerTPMamba_short(nnUNetTrainerTPMamba):
     config = replace(nnUNetTrainerTPMamba.config, **FEW, mirroring=False)
 
 
+class nnUNetTrainerTPMamba_thin_short(nnUNetTrainerTPMamba):
+    """The full-size network on patches that take a CPU a second."""
+
+    config = replace(nnUNetTrainerTPMamba.config, **FEW, spacing=(3.0, 2.0, 2.0), patch_size=(8, 32, 32))
+
+
 class nnUNetTrainerTPMamba_small_short(nnUNetTrainerTPMamba_small):
     config = replace(nnUNetTrainerTPMamba_small.config, **FEW, mirroring=False)
 
@@ -37,6 +43,24 @@ class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
         super().on_epoch_end()
         if "STOP_AFTER_AN_EPOCH" in os.environ:
             os._exit(3)
+
+
+class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
+    """One epoch of a network that takes no time, for tests of many commands."""
+
+    config = replace(
+        nnUNetTrainerTPMamba_demo.config,
+        **FEW,
+        patch_size=(16, 32, 32),
+        encoder_image_size=64,
+        embed_dim=32,
+        num_heads=2,
+        lora_rank=4,
+        adapter_dim=8,
+        decoder_dim=8,
+        initial_lr=1e-3,
+        warmup_epochs=0,
+    )
 
 
 class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):

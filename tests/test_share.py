@@ -1,0 +1,101 @@
+"""Export and install with the real commands, on SAM's full encoder with random weights: predictions are bit for bit."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK
+from checkpoints import write_meta_checkpoint, write_timm_checkpoint
+from conftest import write_raw_dataset
+
+NAME, TRAINER = "Dataset905_Blobs", "nnUNetTrainerTPMamba_thin_short"
+
+
+@pytest.fixture(scope="module")
+def trained(module_nnunet, tmp_path_factory):
+    nnunet, folder = module_nnunet, tmp_path_factory.mktemp("sam")
+    write_raw_dataset(nnunet.raw / NAME, ["a", "b"], (16, 20, 24), (3.0, 2.0, 2.0))
+    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 905, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    (nnunet.preprocessed / NAME / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
+    nnunet.sam = write_meta_checkpoint(folder / "meta.pth")
+    nnunet.sam_of_timm = write_timm_checkpoint(folder / "timm.safetensors")
+    nnunet.other_sam = write_timm_checkpoint(folder / "other.safetensors", seed=1)
+    command = ("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", TRAINER, "-device", "cpu")
+    nnunet.run(*command, TPMAMBA_SAM_CHECKPOINT=str(nnunet.sam))
+    yield nnunet
+    for file in (nnunet.sam, nnunet.sam_of_timm, nnunet.other_sam):
+        file.unlink()  # pytest keeps the folders of three runs
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    file = tmp_path_factory.mktemp("exported") / "model.safetensors"
+    said = trained.run("nnUNetv2_tpmamba", "export", "-d", 905, "-tr", TRAINER, "-o", file).stdout
+    checkpoint = next(trained.results.rglob("checkpoint_final.pth"))
+    assert file.stat().st_size < 0.15 * checkpoint.stat().st_size
+    assert f"{file.stat().st_size / 1e6:.0f} MB, of checkpoints of {checkpoint.stat().st_size / 1e6:.0f} MB" in said
+    return file
+
+
+def predict(nnunet, output, results):
+    nnunet.run(
+        *("nnUNetv2_predict", "-i", nnunet.raw / NAME / "imagesTr", "-o", output, "-d", NAME, "-c", "3d_fullres"),
+        *("-f", 0, "-tr", TRAINER, "-npp", 1, "-nps", 1, "--save_probabilities", "-device", "cpu"),
+        nnUNet_results=str(results),
+    )
+    return output
+
+
+def test_predicts_bit_for_bit_with_a_sam_file_of_the_other_layout(trained, exported, tmp_path):
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    said = trained.run(
+        *("nnUNetv2_tpmamba", "install", exported),
+        TPMAMBA_SAM_CHECKPOINT=str(trained.sam_of_timm),
+        nnUNet_results=str(installed),
+    ).stdout
+    assert f"-d {NAME} -c 3d_fullres -tr {TRAINER} -p nnUNetPlans -f 0" in said
+    one = predict(trained, tmp_path / "original", trained.results)
+    other = predict(trained, tmp_path / "again", installed)
+    for case in ("a", "b"):
+        probabilities = [np.load(folder / f"{case}.npz")["probabilities"] for folder in (one, other)]
+        np.testing.assert_array_equal(*probabilities)
+        labels = [
+            SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(f"{folder}/{case}.nii.gz")) for folder in (one, other)
+        ]
+        np.testing.assert_array_equal(*labels)
+
+
+def test_another_sam_file_is_refused(trained, exported, tmp_path):
+    result = trained.run(
+        *("nnUNetv2_tpmamba", "install", exported),
+        check=False,
+        TPMAMBA_SAM_CHECKPOINT=str(trained.other_sam),
+        nnUNet_results=str(tmp_path),
+    )
+    assert result.returncode == 1
+    assert "was trained on other SAM weights" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_file_is_not_overwritten(trained, exported):
+    before = exported.read_bytes()
+    result = trained.run("nnUNetv2_tpmamba", "export", "-d", 905, "-tr", TRAINER, "-o", exported, check=False)
+    assert result.returncode == 1
+    assert "--overwrite" in result.stderr
+    assert exported.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-d", 905, "-tr", "nnUNetTrainerTPMamba"], "nnUNetTrainerTPMamba has no results"),
+        (["-d", 905, "-tr", TRAINER, "-f", 3], "fold_3/checkpoint_final.pth does not exist"),
+        (["-d", 999], "there is no dataset 999"),
+    ],
+)
+def test_says_what_is_missing(trained, tmp_path, arguments, message):
+    result = trained.run("nnUNetv2_tpmamba", "export", *arguments, "-o", tmp_path / "x.safetensors", check=False)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
