@@ -31,7 +31,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
         ],
         extras_require={
             "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
-            "test": ["pytest", "pytest-timeout", "segment-anything", "monai", "ruff", "mypy"],
+            "test": ["pytest", "pytest-timeout", "segment-anything", "monai", "hypothesis", "ruff", "mypy"],
         },
         entry_points={"console_scripts": ["nnUNetv2_tpmamba=nnunetv2_tpmamba.cli:main"]},
     )

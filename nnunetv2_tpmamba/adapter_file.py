@@ -205,7 +205,7 @@ def network_of(description: Description) -> nn.Module:
     """The network that nnU-Net would build, without memory for its weights.
 
     Raises:
-        ValueError: nnU-Net does not find the trainer.
+        ValueError: nnU-Net does not find the trainer, or the plans are not for it.
     """
     try:
         trainer = recursive_find_trainer_class_by_name(description.trainer)
@@ -215,15 +215,20 @@ def network_of(description: Description) -> nn.Module:
             "`export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)`, and add the folder of a trainer of your own"
         ) from error
     plans = PlansManager(description.plans)
-    configuration = plans.get_configuration(description.configuration)
-    with torch.device("meta"):
-        return trainer.build_network_architecture(
-            plans,
-            configuration,
-            determine_num_input_channels(plans, configuration, description.dataset),
-            plans.get_label_manager(description.dataset).num_segmentation_heads,
-            enable_deep_supervision=False,
-        )
+    try:
+        configuration = plans.get_configuration(description.configuration)
+        with torch.device("meta"):
+            return trainer.build_network_architecture(
+                plans,
+                configuration,
+                determine_num_input_channels(plans, configuration, description.dataset),
+                plans.get_label_manager(description.dataset).num_segmentation_heads,
+                enable_deep_supervision=False,
+            )
+    except Exception as error:  # nnU-Net trusts what it reads, and a trainer may be anybody's
+        raise ValueError(
+            f"{description.trainer} cannot build its network from the plans ({type(error).__name__}: {error})"
+        ) from error
 
 
 def frozen_names(network: nn.Module) -> set[str]:

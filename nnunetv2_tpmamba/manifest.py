@@ -218,7 +218,10 @@ def data_settings(plans: dict[str, Any], configuration: str, dataset_json: dict[
         "spacing": chosen["spacing"],
         "normalization": chosen["normalization_schemes"],
         "intensities": [  # only those that are used: the others change with every new case
-            {name: statistics[str(channel)][name] for name in INTENSITIES_USED.get(scheme, statistics[str(channel)])}
+            {
+                name: statistics[str(channel)][name]
+                for name in INTENSITIES_USED.get(scheme, statistics.get(str(channel), {}))
+            }
             for channel, scheme in enumerate(chosen["normalization_schemes"])
         ],
         "mask for normalization": chosen["use_mask_for_norm"],

@@ -6,6 +6,7 @@ nnU-Net preprocesses new cases for prediction in the same way, without this pack
 """
 
 import inspect
+import math
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -15,8 +16,8 @@ from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from .config import TPMambaConfig
+from .plans_entries import CHANNELS, OF_CONFIGURATION, OF_DATASET, OF_PLANS, RESAMPLED, STATISTICS, name_in, wrong_entry
 
-RESAMPLED = ("data", "seg", "probabilities")
 DERIVED_SUFFIX = re.compile(r"_tpmamba(_[\d.x]+mm)?(_-?[\d.]+to-?[\d.]+HU)?$")
 
 
@@ -47,13 +48,19 @@ def derive_plans(
         batch_size: of the whole training, all GPUs together.
 
     Raises:
-        ValueError: the configuration is unknown, 2D or part of a cascade, or the plans do not fit the dataset.
+        ValueError: the configuration is unknown, 2D or part of a cascade, the plans do not fit the dataset, or an entry
+            that is read here is missing or damaged.
     """
     _check_geometry(spacing, patch_size, hu_window)
+    for name, entries, needed in (("the plans file", plans, OF_PLANS), ("dataset.json", dataset_json, OF_DATASET)):
+        if problem := wrong_entry(entries, needed):
+            raise ValueError(
+                f"{name} {problem}; restore it, or plan the dataset again with nnUNetv2_plan_and_preprocess"
+            )
     derived = deepcopy(plans)
     settings = _single_stage_3d_configuration(derived, configuration)
     schemes = settings["normalization_schemes"]
-    channels = dataset_json.get("channel_names") or dataset_json.get("modality", {})
+    channels = dataset_json[name_in(dataset_json, CHANNELS)]
     if len(channels) != len(schemes):
         raise ValueError(
             f"dataset.json names {len(channels)} channels ({', '.join(map(str, channels.values()))}), the plans "
@@ -102,19 +109,19 @@ def derive_plans(
 
 def intensity_properties(plans: dict[str, Any]) -> dict[str, dict[str, float]]:
     """The plans' intensity statistics by channel, under their present or their former name."""
-    return PlansManager(plans).foreground_intensity_properties_per_channel
+    return plans[name_in(plans, STATISTICS)]
 
 
 def _check_geometry(spacing: Sequence[float], patch_size: Sequence[int], hu_window: tuple[float, float]) -> None:
-    if len(spacing) != 3 or min(spacing) <= 0:
+    if len(spacing) != 3 or not all(0 < mm < math.inf for mm in spacing):
         raise ValueError(
             f"spacing {tuple(spacing)}: three positive numbers are needed, in mm; set it to e.g. (1, 1, 1)"
         )
-    if len(patch_size) != 3 or min(patch_size) < 1:
+    if len(patch_size) != 3 or not all(1 <= voxels < math.inf for voxels in patch_size):
         raise ValueError(
             f"patch size {tuple(patch_size)}: three positive numbers are needed; set it to e.g. (96, 96, 96)"
         )
-    if not hu_window[0] < hu_window[1]:
+    if not -math.inf < hu_window[0] < hu_window[1] < math.inf:
         raise ValueError(
             f"HU window {tuple(hu_window)}: the first must be below the second; set it to e.g. (-200, 250)"
         )
@@ -152,8 +159,12 @@ def _single_stage_3d_configuration(plans: dict[str, Any], configuration: str) ->
 def _why_unusable(plans: dict[str, Any], configuration: str) -> str | None:
     try:
         settings = _resolve(plans, configuration)
-    except (ValueError, RuntimeError) as error:
+    except KeyError as error:
+        return f"has no {error.args[0]}"
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:  # nnU-Net trusts what it reads
         return f"cannot be read ({error})"
+    if problem := wrong_entry(settings, OF_CONFIGURATION):
+        return problem
     if len(settings["patch_size"]) != 3:
         return "is 2D"
     for stage in ("previous_stage", "next_stage"):

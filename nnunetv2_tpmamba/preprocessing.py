@@ -45,6 +45,7 @@ from .manifest import (
 )
 
 DEFAULT_FOLDS = 5  # of nnU-Net's default split
+LITTLE_SPACE = 100e6  # bytes; blosc2 does not say that the disk is full
 
 Log = Callable[[str], None]
 
@@ -224,9 +225,11 @@ def _make(
         finally:
             pool.shutdown(cancel_futures=True)
     if failures:
+        free = shutil.disk_usage(folder).free
+        full = f"No space left: {free / 1e6:.0f} MB are free in {folder}; " if free < LITTLE_SPACE else ""
         raise RuntimeError(
-            f"{len(failures)} of {len(cases)} cases could not be preprocessed: {name_some(failures)}; the finished "
-            "cases are kept: repair or remove these and run again"
+            f"{full}{len(failures)} of {len(cases)} cases could not be preprocessed: {name_some(failures)}; the "
+            "finished cases are kept: repair or remove these and run again"
         )
 
 

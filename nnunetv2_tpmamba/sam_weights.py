@@ -11,6 +11,7 @@ import pickle
 import re
 import tempfile
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -188,6 +189,8 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         if is_safetensors:
             loaded = safetensors.torch.load_file(path)
         else:
+            if head.startswith(b"PK"):
+                _check_unpacks_to_itself(path)
             with path.open("rb") as file:  # given a path, torch goes by its extension
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # OSError, EOFError, KeyError, RuntimeError and more, depending on where the damage is
@@ -205,10 +208,17 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
+def _check_unpacks_to_itself(path: Path) -> None:
+    """Refuse a small zip file that fills the memory: torch stores tensors uncompressed, and each once."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(record.file_size for record in archive.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile(f"{path} unpacks to more than it holds")
+
+
 def _check_is_vit_b(weights: dict[str, Tensor], path: Path) -> None:
     with torch.device("meta"):
         vit_b = timm.create_model("samvit_base_patch16.sa1b", pretrained=False, num_classes=0)
-    expected = {name: _form(tensor) for name, tensor in remap_to_timm(vit_b.state_dict()).items()}
+    expected = {name: str(tuple(tensor.shape)) for name, tensor in remap_to_timm(vit_b.state_dict()).items()}
     found = {name: _form(value) for name, value in weights.items()}
     if found != expected:
         raise ValueError(f"{path} is {_describe(found, expected)}; {NEEDED}")
@@ -218,9 +228,14 @@ def _check_is_vit_b(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _form(value: object) -> str:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return str(tuple(value.shape))
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+    """The shape of a plain tensor in at least half precision, else what it is instead."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.layout != torch.strided:
+        return str(value.layout)
+    if value.is_meta:
+        return "a tensor without values"
+    return str(tuple(value.shape)) if value.is_floating_point() and value.itemsize > 1 else str(value.dtype)
 
 
 def _describe(found: dict[str, str], expected: dict[str, str]) -> str:

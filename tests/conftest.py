@@ -92,7 +92,7 @@ def write_raw_dataset(
     labels=("one", "two"),
     ending=".nii.gz",
 ):
-    """A raw data set of noisy images with a blob of each label; ``shape`` and ``spacing`` (mm) in the order (z, y, x)."""
+    """A raw data set of noisy images, a blob per label; ``shape`` and ``spacing`` (mm) in the order (z, y, x)."""
     generator = np.random.default_rng(seed)
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)

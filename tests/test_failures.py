@@ -211,15 +211,6 @@ class TestKilledProcesses:
         assert process.wait(timeout=120) == 1
         assert "background workers are no longer alive" in log.read_text()
 
-    def test_a_worker_dies_in_prediction(self, trained, tmp_path):
-        images, log = write_images(tmp_path / "images", 6), tmp_path / "log"
-        process = start(trained, log, *predict(trained, images, tmp_path / "out"))
-        wait_until(lambda: list((tmp_path / "out").glob("*.nii.gz")), process, log)
-        for child in children(process):
-            os.kill(child, signal.SIGKILL)
-        assert process.wait(timeout=120) != 0
-        assert "worker" in log.read_text().lower()
-
     def test_prediction_killed_and_continued(self, trained, tmp_path):
         images, log = write_images(tmp_path / "images", 6), tmp_path / "log"
         process = start(trained, log, *predict(trained, images, tmp_path / "out"))

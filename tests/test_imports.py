@@ -31,7 +31,8 @@ ALLOWED = {
     "preprocessing": {"manifest", "plans", "integrity", "files"},
     "integrity": set(),
     "manifest": {"plans", "files"},
-    "plans": {"config"},
+    "plans": {"plans_entries", "config"},
+    "plans_entries": set(),
     "memory": {"network"},
     "volumes": {"pictures", "config"},
     # the network
@@ -59,7 +60,7 @@ ALLOWED = {
     "files": set(),
 }
 KNOW_NNUNET = {"cli", "comparison", "benchmark", "diagnosis", "plugin", "variants", "trainer"} | {
-    *("preprocessing", "manifest", "plans", "adapter_file", "augmentation", "optimization", "integrity")
+    *("preprocessing", "manifest", "plans", "plans_entries", "adapter_file", "augmentation", "optimization", "integrity")
 }
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 
