@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -414,6 +415,30 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch, tmp_path):
             download_sam_checkpoint(tmp_path / "new")
 
     assert time.monotonic() - start < 10
+
+
+def test_downloads_go_through_the_proxy_and_only_over_https(monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(server):
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(1000).decode().split(" HTTP/")[0])
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    for variable in ("NO_PROXY", "no_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        threading.Thread(target=refuse, args=(proxy,), daemon=True).start()
+        with pytest.raises(OSError, match="could not download"):
+            download_sam_checkpoint(tmp_path / "new")
+
+    assert asked == [
+        f"CONNECT {urllib.parse.urlsplit(url).hostname}:443"
+        for url in (sam_weights.META_URL, huggingface_hub.hf_hub_url(sam_weights.HUB_REPOSITORY, "x"))
+    ]
 
 
 def test_offline_mode_of_the_hub_is_honoured(monkeypatch, sources):

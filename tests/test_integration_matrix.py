@@ -1,0 +1,190 @@
+"""nnU-Net's own integration tests with our trainer: hippocampus MRI, plain, regions, ignore label, and both.
+
+The data sets are made by nnU-Net's own scripts; then come all the commands that follow a training.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK
+from conftest import NnUNet
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+
+OURS, STOCK = "nnUNetTrainerTPMamba_tiny_short", "nnUNetTrainer_short"
+PLAIN = "Dataset999_IntegrationTest_Hippocampus"
+MATRIX = {
+    PLAIN: {0, 1, 2},
+    "Dataset998_IntegrationTest_Hippocampus_ignore": {0, 1, 2},
+    "Dataset997_IntegrationTest_Hippocampus_regions": {0, 1, 2},
+    "Dataset996_IntegrationTest_Hippocampus_regions_ignore": {0, 1, 2},
+}
+"""The labels that may be predicted: never the ignore label, 3."""
+
+FOLDS = (0, 1)
+CASES = 8
+ON_CPU = ("-device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def nnunet(module_nnunet, real_data):
+    """All four data sets, of eight cases; two folds."""
+    nnunet = module_nnunet
+    source, copy = real_data / "Dataset704_Hippocampus", nnunet.raw / "Dataset004_Hippocampus"
+    labels = sorted((source / "labelsTr").glob("*.nii.gz"))[:CASES]
+    for folder in ("imagesTr", "labelsTr"):
+        (copy / folder).mkdir(parents=True)
+    for label in labels:
+        shutil.copy(label, copy / "labelsTr")
+        shutil.copy(source / "imagesTr" / label.name.replace(".nii.gz", "_0000.nii.gz"), copy / "imagesTr")
+    description = json.loads((source / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps(description | {"numTraining": CASES}))
+    for name in MATRIX:
+        module = f"nnunetv2.dataset_conversion.datasets_for_integration_tests.{name}"
+        subprocess.run([sys.executable, "-m", module], env=nnunet.environment, check=True, capture_output=True)
+        nnunet.run("nnUNetv2_plan_and_preprocess", "-d", name[7:10], "-c", "3d_fullres", "--no_pp", "-npfp", 1)
+        cases = [label.name.removesuffix(".nii.gz") for label in labels]
+        splits = [{"train": cases[fold + 1 :] + cases[:fold], "val": cases[fold : fold + 1]} for fold in FOLDS]
+        (nnunet.preprocessed / name / "splits_final.json").write_text(json.dumps(splits))
+    return nnunet
+
+
+def train(nnunet, name, trainer, folds):
+    for fold in folds:
+        nnunet.run("nnUNetv2_train", name, "3d_fullres", fold, "-tr", trainer, "--npz", *ON_CPU)
+
+
+def predict(nnunet, name, trainer, output, *options, folds=FOLDS, **environment):
+    nnunet.run(
+        *("nnUNetv2_predict", "-i", nnunet.raw / name / "imagesTr", "-o", output, "-d", name, "-c", "3d_fullres"),
+        *("-f", *folds, "-tr", trainer, "-npp", 1, "-nps", 1, "--disable_tta", *ON_CPU, *options),
+        **environment,
+    )
+    return output
+
+
+def model(results, name, trainer):
+    return results / name / f"{trainer}__nnUNetPlans__3d_fullres"
+
+
+def read(path):
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+
+
+@pytest.mark.parametrize("name", MATRIX)
+class TestMatrix:
+    @pytest.fixture(scope="class")
+    def trained(self, nnunet):
+        """Two folds and all cases at once, of each data set when it is first asked for."""
+        made = set()
+
+        def trained(name):
+            if name not in made:
+                train(nnunet, name, OURS, (*FOLDS, "all"))
+                made.add(name)
+            return nnunet
+
+        return trained
+
+    def test_validates_each_label_or_region(self, trained, name):
+        nnunet = trained(name)
+        labels = json.loads((nnunet.raw / name / "dataset.json").read_text())["labels"]
+        evaluated = len(labels) - 1 - ("ignore" in labels)
+        for fold, cases in ((0, 1), (1, 1), ("all", CASES)):
+            folder = model(nnunet.results, name, OURS) / f"fold_{fold}" / "validation"
+            summary = json.loads((folder / "summary.json").read_text())
+            assert len(summary["metric_per_case"]) == cases
+            assert len(summary["mean"]) == evaluated
+            for path in folder.glob("*.nii.gz"):
+                assert set(np.unique(read(path))) <= MATRIX[name]
+                assert len(np.load(path.with_suffix("").with_suffix(".npz"))["probabilities"]) in (2, 3)
+
+    @pytest.mark.parametrize("folds", [FOLDS, ("all",)])
+    def test_predicts_the_labels_of_the_dataset(self, trained, tmp_path, name, folds):
+        nnunet = trained(name)
+        predicted = predict(nnunet, name, OURS, tmp_path, folds=folds)
+        paths = list(predicted.glob("*.nii.gz"))
+        assert len(paths) == CASES
+        for path in paths:
+            assert set(np.unique(read(path))) <= MATRIX[name]
+
+
+class TestAfterTraining:
+    """On the plain data set, beside the stock trainer."""
+
+    @pytest.fixture(scope="class")
+    def both(self, nnunet):
+        for trainer in (OURS, STOCK):
+            if not (model(nnunet.results, PLAIN, trainer) / "fold_1" / "checkpoint_final.pth").is_file():
+                if trainer == STOCK:
+                    nnunet.run("nnUNetv2_preprocess", "-d", PLAIN, "-c", "3d_fullres", "-np", 1)
+                train(nnunet, PLAIN, trainer, FOLDS)
+        return nnunet
+
+    @pytest.fixture(scope="class")
+    def predicted(self, both, tmp_path_factory):
+        """Both models' predictions with probabilities."""
+        folder = tmp_path_factory.mktemp("predicted")
+        return [predict(both, PLAIN, tr, folder / tr, "--save_probabilities") for tr in (OURS, STOCK)]
+
+    def test_find_best_configuration(self, both):
+        arguments = ("-d", PLAIN, "-c", "3d_fullres", "-tr", OURS, STOCK, "-f", *FOLDS, "-np", 1)
+        said = both.run("nnUNetv2_find_best_configuration", *arguments).stdout
+        instructions = (both.results / PLAIN / "inference_instructions.txt").read_text()
+        assert OURS in said + instructions
+        information = json.loads((both.results / PLAIN / "inference_information.json").read_text())
+        assert {key.split("__")[0] for key in information["all_results"]} >= {OURS, STOCK}
+
+    def test_accumulate_crossval_results(self, both, tmp_path):
+        both.run(
+            *("nnUNetv2_accumulate_crossval_results", "-d", PLAIN, "-c", "3d_fullres", "-tr", OURS, "-f", *FOLDS),
+            *("-o", tmp_path / "merged"),
+        )
+        summary = json.loads((tmp_path / "merged" / "summary.json").read_text())
+        assert len(summary["metric_per_case"]) == len(FOLDS)
+
+    def test_ensemble_is_the_mean_of_both(self, both, predicted, tmp_path):
+        both.run("nnUNetv2_ensemble", "-i", *predicted, "-o", tmp_path, "-np", 1)
+        for path in predicted[0].glob("*.npz"):
+            mean = sum(np.load(folder / path.name)["probabilities"] for folder in predicted) / 2
+            different = mean.argmax(0) != read(tmp_path / f"{path.stem}.nii.gz")
+            assert different.mean() < 0.001  # where two labels are as likely
+
+    def test_apply_postprocessing(self, both, predicted, tmp_path):
+        best = model(both.results, PLAIN, OURS) / "crossval_results_folds_0_1"
+        if not best.is_dir():
+            self.test_find_best_configuration(both)
+        both.run(
+            *("nnUNetv2_apply_postprocessing", "-i", predicted[0], "-o", tmp_path, "-np", 1),
+            *("-pp_pkl_file", best / "postprocessing.pkl", "-plans_json", best / "plans.json"),
+        )
+        assert len(list(tmp_path.glob("*.nii.gz"))) == CASES
+
+    def test_evaluate_folder(self, both, predicted, tmp_path):
+        both.run(
+            *("nnUNetv2_evaluate_folder", both.raw / PLAIN / "labelsTr", predicted[0], "-np", 1),
+            *("-djfile", predicted[0] / "dataset.json", "-pfile", predicted[0] / "plans.json"),
+            *("-o", tmp_path / "summary.json"),
+        )
+        assert len(json.loads((tmp_path / "summary.json").read_text())["metric_per_case"]) == CASES
+
+    def test_plot_overlay_pngs(self, both, tmp_path):
+        both.run("nnUNetv2_plot_overlay_pngs", "-d", PLAIN, "-o", tmp_path, "-np", 1)
+        assert len(list(tmp_path.glob("*.png"))) == CASES
+
+    def test_zip_predicts_the_same_where_nothing_else_is(self, both, predicted, tmp_path):
+        both.run(
+            *("nnUNetv2_export_model_to_zip", "-d", PLAIN, "-o", tmp_path / "model.zip", "-c", "3d_fullres"),
+            *("-tr", OURS, "-f", *FOLDS),
+        )
+        elsewhere = NnUNet(tmp_path / "elsewhere")
+        elsewhere.run("nnUNetv2_install_pretrained_model_from_zip", tmp_path / "model.zip")
+        shutil.copytree(both.raw / PLAIN / "imagesTr", elsewhere.raw / PLAIN / "imagesTr")
+        again = predict(elsewhere, PLAIN, OURS, tmp_path / "again", "--save_probabilities")
+        for path in predicted[0].glob("*.npz"):
+            one, other = (np.load(folder / path.name)["probabilities"] for folder in (predicted[0], again))
+            np.testing.assert_array_equal(one, other)
