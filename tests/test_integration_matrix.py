@@ -42,7 +42,8 @@ def nnunet(module_nnunet, real_data):
         shutil.copy(label, copy / "labelsTr")
         shutil.copy(source / "imagesTr" / label.name.replace(".nii.gz", "_0000.nii.gz"), copy / "imagesTr")
     description = json.loads((source / "dataset.json").read_text())
-    (copy / "dataset.json").write_text(json.dumps(description | {"numTraining": CASES}))
+    description |= {"numTraining": CASES, "labels": {"background": 0, "Anterior": 1, "Posterior": 2}}  # as they expect
+    (copy / "dataset.json").write_text(json.dumps(description))
     for name in MATRIX:
         module = f"nnunetv2.dataset_conversion.datasets_for_integration_tests.{name}"
         subprocess.run([sys.executable, "-m", module], env=nnunet.environment, check=True, capture_output=True)
