@@ -60,7 +60,16 @@ ALLOWED = {
     "files": set(),
 }
 KNOW_NNUNET = {"cli", "comparison", "benchmark", "diagnosis", "plugin", "variants", "trainer"} | {
-    *("preprocessing", "manifest", "plans", "plans_entries", "adapter_file", "augmentation", "optimization", "integrity")
+    *(
+        "preprocessing",
+        "manifest",
+        "plans",
+        "plans_entries",
+        "adapter_file",
+        "augmentation",
+        "optimization",
+        "integrity",
+    )
 }
 NNUNET = {"nnunetv2", "batchgenerators", "batchgeneratorsv2"}
 

@@ -122,7 +122,7 @@ class TestAfterTraining:
         for trainer in (OURS, STOCK):
             if not (model(nnunet.results, PLAIN, trainer) / "fold_1" / "checkpoint_final.pth").is_file():
                 if trainer == STOCK:
-                    nnunet.run("nnUNetv2_preprocess", "-d", PLAIN, "-c", "3d_fullres", "-np", 1)
+                    nnunet.run("nnUNetv2_preprocess", "-d", PLAIN[7:10], "-c", "3d_fullres", "-np", 1)
                 train(nnunet, PLAIN, trainer, FOLDS)
         return nnunet
 
@@ -133,7 +133,7 @@ class TestAfterTraining:
         return [predict(both, PLAIN, tr, folder / tr, "--save_probabilities") for tr in (OURS, STOCK)]
 
     def test_find_best_configuration(self, both):
-        arguments = ("-d", PLAIN, "-c", "3d_fullres", "-tr", OURS, STOCK, "-f", *FOLDS, "-np", 1)
+        arguments = (PLAIN, "-c", "3d_fullres", "-tr", OURS, STOCK, "-f", *FOLDS, "-np", 1)
         said = both.run("nnUNetv2_find_best_configuration", *arguments).stdout
         instructions = (both.results / PLAIN / "inference_instructions.txt").read_text()
         assert OURS in said + instructions
@@ -142,7 +142,7 @@ class TestAfterTraining:
 
     def test_accumulate_crossval_results(self, both, tmp_path):
         both.run(
-            *("nnUNetv2_accumulate_crossval_results", "-d", PLAIN, "-c", "3d_fullres", "-tr", OURS, "-f", *FOLDS),
+            *("nnUNetv2_accumulate_crossval_results", PLAIN, "-c", "3d_fullres", "-tr", OURS, "-f", *FOLDS),
             *("-o", tmp_path / "merged"),
         )
         summary = json.loads((tmp_path / "merged" / "summary.json").read_text())

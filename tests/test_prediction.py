@@ -1,5 +1,6 @@
 """Prediction with our trainer by nnU-Net's real commands and its Python, on images of any geometry."""
 
+import resource
 import shutil
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_mirroring_and_step_size_change_what_is_averaged(trained, predicted, tmp
     images = tmp_path / "images"
     images.mkdir()
     write_image(
-        np.random.default_rng(0).normal(0, 100, (30, 120, 120)), images / "large_0000.nii.gz", spacing=(5, 2, 2)
+        np.random.default_rng(0).normal(0, 100, (60, 160, 160)), images / "large_0000.nii.gz", spacing=(5, 2, 2)
     )
     options = {"as it is": (), "large steps": ("-step_size", 1), "not mirrored": ("--disable_tta",)}
     results = [
@@ -156,7 +157,7 @@ GEOMETRIES = {
     "thick": {"spacing": (8, 0.5, 0.5)},
     "coarse": {"spacing": (8, 8, 8)},
     "one slice": {"shape": (1, 40, 40)},
-    "one voxel wide": {"shape": (20, 30, 1)},
+    "one voxel wide": {"shape": (20, 30, 1), "spacing": (3, 2, 3)},
     "smaller than a patch": {"shape": (3, 4, 5)},
     "long": {"shape": (300, 20, 20)},
 }
@@ -174,3 +175,15 @@ def test_results_have_the_geometry_of_any_image(trained, tmp_path):
     for name in GEOMETRIES:
         assert_same_geometry(tmp_path / "out" / f"{name}.nii.gz", images / f"{name}_0000.nii.gz")
         assert set(np.unique(read(tmp_path / "out" / f"{name}.nii.gz"))) <= {0, 1, 2}
+
+
+def test_a_large_ct_is_predicted_in_bounded_memory(trained, tmp_path):
+    """400 slices of 512 x 512: no process takes more than 8 GB."""
+    images = tmp_path / "images"
+    images.mkdir()
+    write_image(np.zeros((400, 512, 512), np.int16), images / "large_0000.nii.gz", spacing=(1, 0.8, 0.8))
+    predict(trained, tmp_path / "out", "--disable_tta", images=images)
+    assert_same_geometry(tmp_path / "out" / "large.nii.gz", images / "large_0000.nii.gz")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    print(f"\npeak of one process: {peak / 1e9:.1f} GB")
+    assert peak < 8e9

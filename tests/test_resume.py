@@ -32,6 +32,7 @@ def train(nnunet, trainer, results, *options, kill_at=""):
     result = nnunet.run(
         *("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", *options),
         check=False,
+        timeout=3600,
         **IN_PROCESS,
         nnUNet_results=str(results),
         KILL_AT=kill_at,
