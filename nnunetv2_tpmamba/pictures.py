@@ -59,7 +59,8 @@ def draw_comparisons(cases: Sequence[Comparison], class_names: Mapping[int, str]
                 axes.imshow(panel, aspect="auto")
                 axes.set_axis_off()
                 if axis == 0:
-                    axes.text(0.02, 0.98, columns[column], color="white", va="top", transform=axes.transAxes)
+                    title = axes.text(0.02, 0.98, columns[column], color="white", va="top", transform=axes.transAxes)
+                    title.set_bbox({"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0})
     figure.legend(
         handles=[Patch(color=colours[value], label=class_names[value]) for value in sorted(class_names)],
         loc="lower center",
