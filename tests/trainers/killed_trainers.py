@@ -82,6 +82,10 @@ class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
     config = replace(nnUNetTrainerTPMamba_killed.config, num_epochs=200)
     checkpoint_every = 5
 
+    def on_train_start(self):
+        super().on_train_start()
+        self.logger.plot_progress_png = lambda folder: None  # it takes longer than such an epoch
+
 
 def write_half_and_die(content, filename):
     whole = io.BytesIO()
