@@ -8,6 +8,8 @@ import SimpleITK
 from checkpoints import write_meta_checkpoint, write_timm_checkpoint
 from conftest import write_raw_dataset
 
+pytestmark = pytest.mark.integration
+
 NAME, TRAINER = "Dataset905_Blobs", "nnUNetTrainerTPMamba_thin_short"
 
 
