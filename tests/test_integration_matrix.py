@@ -23,7 +23,7 @@ MATRIX = {
     "Dataset997_IntegrationTest_Hippocampus_regions": ({0, 1, 2}, 2),
     "Dataset996_IntegrationTest_Hippocampus_regions_ignore": ({0, 1, 2}, 2),
 }
-"""The labels that may be predicted, never the ignore label (2 in Dataset998, 3 in Dataset996), and the network's maps."""
+"""Labels that may be predicted (never the ignore label: 2 in Dataset998, 3 in Dataset996), and the network's maps."""
 
 FOLDS = (0, 1)
 CASES = 8
