@@ -16,7 +16,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.plans import derive_plans
 
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 RESAMPLINGS = ("data", "seg", "probabilities")
 
 
@@ -295,17 +294,15 @@ class TestErrors:
 
 
 @pytest.fixture(scope="session")
-def planned(tmp_path_factory):
+def planned(real_data, tmp_path_factory):
     """A few real cases of a CT and an MR dataset, planned by nnU-Net's own commands."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"needs the real data in {SHARED_DATA}")
     base = tmp_path_factory.mktemp("planned")
     for dataset in ("Dataset702_HeadNeckCrop", "Dataset704_Hippocampus"):
         for folder in ("imagesTr", "labelsTr"):
             (base / "raw" / dataset / folder).mkdir(parents=True)
-            for path in sorted((SHARED_DATA / dataset / folder).iterdir())[:3]:
+            for path in sorted((real_data / dataset / folder).iterdir())[:3]:
                 shutil.copyfile(path, base / "raw" / dataset / folder / path.name)
-        shutil.copyfile(SHARED_DATA / dataset / "dataset.json", base / "raw" / dataset / "dataset.json")
+        shutil.copyfile(real_data / dataset / "dataset.json", base / "raw" / dataset / "dataset.json")
     environment = os.environ | {f"nnUNet_{name}": str(base / name) for name in ("raw", "preprocessed", "results")}
     arguments = ["-d", "702", "704", "-npfp", "1", "--no_pp", "--no_pbar"]
     subprocess.run(

@@ -22,7 +22,7 @@ import SimpleITK
 from filelock import FileLock
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from test_plans import SHARED_DATA, stock_plans
+from test_plans import stock_plans
 
 from nnunetv2_tpmamba import preprocessing
 from nnunetv2_tpmamba.cli import preprocess as preprocess_verb
@@ -149,11 +149,9 @@ def set_time(path, seconds):
 
 class TestTheData:
     @pytest.fixture(scope="class")
-    def real(self, tmp_path_factory):
+    def real(self, real_data, tmp_path_factory):
         """Three head and neck CTs with the stock data already there, and one of them as if scanned in thick slices."""
-        source = SHARED_DATA / "Dataset702_HeadNeckCrop"
-        if not source.is_dir():
-            pytest.skip(f"needs the real data in {source}")
+        source = real_data / "Dataset702_HeadNeckCrop"
         dataset_json = json.loads((source / "dataset.json").read_text())
         real = Dataset(tmp_path_factory.mktemp("real"), dataset_json).create()
         for label in sorted((source / "labelsTr").iterdir())[:3]:
