@@ -9,9 +9,8 @@ Meta's layout or timm's, the model that comes out predicts bit for bit like the 
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
 from .checkpoints import load_without_code
-from .files import whole_or_absent
+from .files import unwritten, whole_or_absent
+from .trainer import nnUNetTrainerTPMamba
 
 TEXT, CHECKSUM = "adapter", "sha256"  # in the header
 ENCODER = "encoder."  # what the network calls SAM's part
-PLAIN_NAME = re.compile(r"\w[\w .+-]*")  # one part of a path; with a slash it could lead anywhere
+PLAIN_NAME = re.compile(r"\w[\w .+-]*")  # one part of a path
 FOLD = re.compile(r"all|\d+")
 
 Tensors = dict[str, Tensor]
@@ -53,6 +53,16 @@ class Description:
     checkpoint: str
     mirroring: list[int] | None
     sam: str
+
+    def check_names(self, *folds: str) -> None:
+        """Raise ValueError for what nnU-Net would not name a file or folder; with a slash it could lead anywhere."""
+        plans = self.plans if isinstance(self.plans, dict) else {}
+        names = [plans.get(key) for key in ("dataset_name", "plans_name")]
+        names += [self.trainer, self.configuration, self.checkpoint]
+        bad = [name for name in names if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name)]
+        bad += [fold for fold in folds if not FOLD.fullmatch(fold)]
+        if bad:
+            raise ValueError(f"{bad[0]!r} is no name of nnU-Net's")
 
     @property
     def model(self) -> Path:
@@ -80,6 +90,7 @@ def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file:
         checkpoint_name: of the file in each fold's folder.
 
     Raises:
+        OSError: the file cannot be written.
         ValueError: a missing or damaged checkpoint; a model without frozen weights; folds with different SAM weights.
     """
     tensors: Tensors = {}
@@ -90,17 +101,14 @@ def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file:
         if not path.is_file():
             raise ValueError(f"{path} does not exist; finish this training, or choose folds with -f, a file with -chk")
         checkpoint = load_without_code(path)
+        try:
+            trainer, configuration = checkpoint["trainer_name"], checkpoint["init_args"]["configuration"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not say of which trainer and configuration it is") from error
         axes = checkpoint.get("inference_allowed_mirroring_axes")
-        description = Description(
-            plans,
-            dataset,
-            checkpoint["trainer_name"],
-            checkpoint["init_args"]["configuration"],
-            checkpoint_name,
-            None if axes is None else list(axes),
-            sam="",
-        )
-        weights = checkpoint["network_weights"]
+        mirroring = None if axes is None else list(axes)
+        description = Description(plans, dataset, trainer, configuration, checkpoint_name, mirroring, sam="")
+        description.check_names(fold)
         network = network_of(description)
         frozen = frozen_names(network)
         if not frozen:
@@ -108,16 +116,23 @@ def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file:
                 f"{description.trainer} trains all of its weights, so there is nothing to leave out; use "
                 "nnUNetv2_export_model_to_zip"
             )
+        weights = checkpoint["network_weights"]
+        if shapes(weights) != shapes(network.state_dict()):
+            raise ValueError(f"{path} does not fit {trainer}: it holds other tensors than its network has now")
         sam = fingerprint({name.removeprefix(ENCODER): weights[name] for name in frozen})
-        descriptions.append(Description(**{**asdict(description), "sam": sam}))
+        descriptions.append(replace(description, sam=sam))
         tensors |= {f"{fold}/{name}": weights[name].contiguous() for name in set(trained_names(network).values())}
     if any(description != descriptions[0] for description in descriptions):
         raise ValueError(
             f"the folds {', '.join(folds)} of {model} do not share one SAM file; export them singly with -f"
         )
     text = json.dumps(asdict(descriptions[0]))
-    with whole_or_absent(file) as unfinished:
-        safetensors.torch.save_file(tensors, unfinished, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    content = safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    try:
+        with whole_or_absent(file) as unfinished:
+            unfinished.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
+    except OSError as error:
+        raise OSError(f"{unwritten(file, error)}; nothing is left of it") from error
     return descriptions[0]
 
 
@@ -137,8 +152,6 @@ def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
         if header[CHECKSUM] != fingerprint(tensors, header[TEXT]):
             raise ValueError("its content is not what it was written with")
         description = Description(**json.loads(header[TEXT]))
-        names = [description.plans[key] for key in ("dataset_name", "plans_name")]
-        names += [description.trainer, description.configuration, description.checkpoint]
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(
             f"{file} is no adapter file of `nnUNetv2_tpmamba export`, or damaged ({type(error).__name__}: {error}); "
@@ -148,9 +161,10 @@ def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
     for name, tensor in tensors.items():
         fold, _, rest = name.partition("/")
         folds.setdefault(fold, {})[rest] = tensor
-    bad = [name for name in names if not PLAIN_NAME.fullmatch(str(name))] + [f for f in folds if not FOLD.fullmatch(f)]
-    if bad:
-        raise ValueError(f"{file} is refused: {bad[0]!r} is no name of nnU-Net's")
+    try:
+        description.check_names(*folds)
+    except ValueError as error:
+        raise ValueError(f"{file} is refused: {error}") from error
     return description, folds
 
 
@@ -163,7 +177,8 @@ def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
 
     Raises:
         FileExistsError: there is a model of this name.
-        ValueError: another SAM; a file that is not whole, or does not fit its own plans.
+        OSError: the model cannot be written.
+        ValueError: another SAM; a file that is not whole, not of this package, or does not fit its own plans.
     """
     description, folds = read_adapter(file)
     if fingerprint(sam) != description.sam:
@@ -176,36 +191,41 @@ def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
         raise FileExistsError(f"{model} exists; move it away, or set nnUNet_results to another folder")
     network = network_of(description)
     trained = trained_names(network)
-    expected = {name: network.state_dict()[name].shape for name in trained.values()}
+    expected = {name: shape for name, shape in shapes(network.state_dict()).items() if name in trained.values()}
     for fold, tensors in folds.items():
-        if {name: x.shape for name, x in tensors.items()} != expected:
+        if shapes(tensors) != expected:
             raise ValueError(f"{file} does not fit {description.trainer} and its plans: fold {fold} has other tensors")
     model.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=model.parent) as scratch:
-        unfinished = Path(scratch, "model")
-        unfinished.mkdir()  # with the usual permissions, which the temporary folder itself does not have
-        for name, content in (("plans.json", description.plans), ("dataset.json", description.dataset)):
-            (unfinished / name).write_text(json.dumps(content, indent=4))
-        for fold, tensors in folds.items():
-            weights = {ENCODER + name: tensor for name, tensor in sam.items()}
-            weights |= {name: tensors[first] for name, first in trained.items()}
-            checkpoint = {
-                "network_weights": weights,
-                "trainer_name": description.trainer,
-                "init_args": {"configuration": description.configuration, "fold": fold},
-                "inference_allowed_mirroring_axes": description.mirroring,
-            }
-            (unfinished / f"fold_{fold}").mkdir()
-            torch.save(checkpoint, unfinished / f"fold_{fold}" / description.checkpoint)
-        unfinished.rename(model)
+    try:
+        with whole_or_absent(model) as unfinished:
+            unfinished.mkdir()
+            for name, content in (("plans.json", description.plans), ("dataset.json", description.dataset)):
+                (unfinished / name).write_text(json.dumps(content, indent=4))
+            for fold, tensors in folds.items():
+                weights = {ENCODER + name: tensor for name, tensor in sam.items()}
+                weights |= {name: tensors[first] for name, first in trained.items()}
+                checkpoint = {
+                    "network_weights": weights,
+                    "trainer_name": description.trainer,
+                    "init_args": {"configuration": description.configuration, "fold": fold},
+                    "inference_allowed_mirroring_axes": description.mirroring,
+                }
+                (unfinished / f"fold_{fold}").mkdir()
+                torch.save(checkpoint, unfinished / f"fold_{fold}" / description.checkpoint)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise OSError(f"{unwritten(model, error)}; nothing is left of it") from error
     return model
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def network_of(description: Description) -> nn.Module:
     """The network that nnU-Net would build, without memory for its weights.
 
     Raises:
-        ValueError: nnU-Net does not find the trainer, or the plans are not for it.
+        ValueError: nnU-Net does not find the trainer, it is none of this package, or the plans are not for it.
     """
     try:
         trainer = recursive_find_trainer_class_by_name(description.trainer)
@@ -214,8 +234,13 @@ def network_of(description: Description) -> nn.Module:
             f"nnU-Net does not find the trainer {description.trainer}; run "
             "`export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)`, and add the folder of a trainer of your own"
         ) from error
-    plans = PlansManager(description.plans)
+    if not issubclass(trainer, nnUNetTrainerTPMamba):  # stock ones call whatever the plans, so the file, tell them to
+        raise ValueError(
+            f"{description.trainer} is not nnUNetTrainerTPMamba or a variant of it; use nnUNetv2_export_model_to_zip "
+            "and nnUNetv2_install_pretrained_model_from_zip"
+        )
     try:
+        plans = PlansManager(description.plans)
         configuration = plans.get_configuration(description.configuration)
         with torch.device("meta"):
             return trainer.build_network_architecture(
@@ -225,7 +250,7 @@ def network_of(description: Description) -> nn.Module:
                 plans.get_label_manager(description.dataset).num_segmentation_heads,
                 enable_deep_supervision=False,
             )
-    except Exception as error:  # nnU-Net trusts what it reads, and a trainer may be anybody's
+    except Exception as error:  # nnU-Net trusts what it reads, and a variant may be anybody's
         raise ValueError(
             f"{description.trainer} cannot build its network from the plans ({type(error).__name__}: {error})"
         ) from error

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """Yield a file name to write to; once that is done, the file takes the place of ``path`` in one step.
+    """Yield a name to write a file to, or make a folder of; once that is done, it becomes ``path`` in one step.
 
     Whatever ends the writing early, an error or SIGKILL, leaves the former ``path`` as it was. What SIGKILL leaves
     beside it, a folder ``.unfinished-*``, is removed by the next call for the same ``path``; so only one process at a
@@ -22,6 +22,14 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent, ignore_cleanup_errors=True) as scratch:
         unfinished = Path(scratch, path.name)
         yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())  # else a crash of the machine could leave the new name with old or no content
+        if unfinished.is_file():
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())  # else a crash of the machine could leave the new name with old or no content
         os.replace(unfinished, path)
+
+
+def unwritten(path: Path, error: BaseException) -> str:
+    """In words that ``path`` could not be written, why, and how much space is left."""
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    free = shutil.disk_usage(path.absolute().parent).free / 1e6
+    return f"{path} could not be written ({reason}); {free:.0f} MB are free there"

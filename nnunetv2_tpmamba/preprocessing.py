@@ -23,13 +23,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
-from .files import whole_or_absent
 from .integrity import check_intensities, check_raw_case
+from .locks import acquire
 from .manifest import (
     BOOKKEEPING,
     CASE_ENDINGS,
@@ -43,8 +42,8 @@ from .manifest import (
     name_some,
     training_cases,
 )
+from .splits import describe_gaps
 
-DEFAULT_FOLDS = 5  # of nnU-Net's default split
 LITTLE_SPACE = 100e6  # bytes; blosc2 does not say that the disk is full
 
 Log = Callable[[str], None]
@@ -89,12 +88,8 @@ def ensure_preprocessed(
     ending = dataset_json["file_ending"]
     settings = data_settings(plans, configuration, dataset_json)
     cases = training_cases(raw_folder, dataset_json) if raw_folder is not None and raw_folder.is_dir() else {}
-    split = preprocessed_folder / "splits_final.json"
-    if 0 < len(cases) < DEFAULT_FOLDS and not split.is_file():
-        log(
-            f"only {len(cases)} of the {DEFAULT_FOLDS} training cases that nnU-Net's default split needs; train with "
-            f"fold 'all' or write a split of your own to {split}"
-        )
+    if cases and (gaps := describe_gaps(preprocessed_folder, cases)):
+        log(gaps)
 
     survey = Survey.of(folder, settings, cases, ending, verify)
     if survey.is_complete and survey.is_recorded:
@@ -107,7 +102,9 @@ def ensure_preprocessed(
             f"(with its hidden sub-folder {BOOKKEEPING}) and gt_segmentations here"
         )
     try:
-        lock = _acquire_lock(folder, log)
+        (folder / BOOKKEEPING).mkdir(parents=True, exist_ok=True)
+        waiting = f"another process is preparing {folder}; waiting until it is done"
+        lock = acquire(folder / BOOKKEEPING / "lock", log, waiting)
     except OSError as error:
         if survey.is_complete:  # there are only new dates to write down
             return folder
@@ -128,12 +125,15 @@ def ensure_preprocessed(
         if survey.is_complete:
             return folder
         log(f"preprocessing {len(survey.outdated)} of {len(cases)} cases into {folder} ({survey.describe()})")
-        for case in survey.unlabelled:
-            _copy_label(cases[case].label, label_copy(folder, case, ending))
-        if survey.outdated:
-            outdated = {case: cases[case] for case in survey.outdated}
-            make = partial(preprocess_case, plans=plans, configuration=configuration, dataset_json=dataset_json)
-            _make(folder, manifest, outdated, make, ending, num_processes, show_progress, log)
+        with tempfile.TemporaryDirectory(
+            prefix="staging-", dir=folder / BOOKKEEPING, ignore_cleanup_errors=True
+        ) as staging:
+            for case in survey.unlabelled:
+                _copy_label(cases[case].label, label_copy(folder, case, ending), staging)
+            if survey.outdated:
+                outdated = {case: cases[case] for case in survey.outdated}
+                make = partial(preprocess_case, plans=plans, configuration=configuration, dataset_json=dataset_json)
+                _make(folder, staging, manifest, outdated, make, ending, num_processes, show_progress, log)
         log(f"the preprocessed data are complete: {len(cases)} cases in {folder}")
     return folder
 
@@ -172,18 +172,9 @@ def _how_to_make(plans: dict[str, Any], configuration: str) -> str:
     return "start this training"  # with settings of its own, which the command does not know
 
 
-def _acquire_lock(folder: Path, log: Log) -> AcquireReturnProxy:
-    (folder / BOOKKEEPING).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / BOOKKEEPING / "lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log(f"another process is preparing {folder}; waiting until it is done (it holds {lock.lock_file})")
-        return lock.acquire(poll_interval=0.5)
-
-
 def _make(
     folder: Path,
+    staging: str,
     manifest: Manifest,
     cases: dict[str, Case],
     make: Callable[[str, str, Case], tuple[list[SourceFile], list[str]]],
@@ -195,35 +186,32 @@ def _make(
     """Preprocess the cases in parallel; each appears in the folder when it is whole and is then recorded."""
     failures = []
     workers = min(num_processes, len(cases))
-    with tempfile.TemporaryDirectory(
-        prefix="staging-", dir=folder / BOOKKEEPING, ignore_cleanup_errors=True
-    ) as staging:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-        try:
-            futures = {pool.submit(make, staging, case, files): case for case, files in cases.items()}
-            for future in tqdm(as_completed(futures), "Preprocessing cases", len(futures), disable=not show_progress):
-                case = futures[future]
-                try:
-                    sources, warnings = future.result()
-                except BrokenProcessPool as error:
-                    raise RuntimeError(
-                        f"one of {workers} preprocessing processes died, probably of too little memory; the finished "
-                        "cases are kept: run again with fewer processes (-np, or nnUNet_def_n_proc for a training)"
-                    ) from error
-                except RuntimeError as error:
-                    failures.append(str(error))
-                    continue
-                finished = [Path(staging) / f"{case}{ending}" for ending in CASE_ENDINGS]
-                record = CaseRecord.of(sources, finished)
-                for path in finished:
-                    os.replace(path, folder / path.name)
-                _copy_label(cases[case].label, label_copy(folder, case, label_ending))
-                for warning in warnings:
-                    log(f"case {case}: {warning}")
-                manifest.cases[case] = record
-                manifest.write(folder)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    try:
+        futures = {pool.submit(make, staging, case, files): case for case, files in cases.items()}
+        for future in tqdm(as_completed(futures), "Preprocessing cases", len(futures), disable=not show_progress):
+            case = futures[future]
+            try:
+                sources, warnings = future.result()
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    f"one of {workers} preprocessing processes died, probably of too little memory; the finished "
+                    "cases are kept: run again with fewer processes (-np, or nnUNet_def_n_proc for a training)"
+                ) from error
+            except RuntimeError as error:
+                failures.append(str(error))
+                continue
+            finished = [Path(staging) / f"{case}{ending}" for ending in CASE_ENDINGS]
+            record = CaseRecord.of(sources, finished)
+            for path in finished:
+                os.replace(path, folder / path.name)
+            _copy_label(cases[case].label, label_copy(folder, case, label_ending), staging)
+            for warning in warnings:
+                log(f"case {case}: {warning}")
+            manifest.cases[case] = record
+            manifest.write(folder)
+    finally:
+        pool.shutdown(cancel_futures=True)
     if failures:
         free = shutil.disk_usage(folder).free
         full = f"No space left: {free / 1e6:.0f} MB are free in {folder}; " if free < LITTLE_SPACE else ""
@@ -233,10 +221,12 @@ def _make(
         )
 
 
-def _copy_label(label: str, copy: Path) -> None:
+def _copy_label(label: str, copy: Path, staging: str) -> None:
+    """By way of ``staging``: other data folders of the dataset, with locks of their own, may make the same copy."""
+    unfinished = Path(staging, copy.name)
+    shutil.copyfile(label, unfinished)  # without the mode: some raw data are read-only
     copy.parent.mkdir(exist_ok=True)
-    with whole_or_absent(copy) as unfinished:
-        shutil.copyfile(label, unfinished)  # without the mode: some raw data are read-only
+    os.replace(unfinished, copy)
 
 
 def _end_with_parent() -> None:

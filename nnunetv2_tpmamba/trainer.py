@@ -1,8 +1,6 @@
 """nnUNetTrainerTPMamba: nnU-Net's trainer with the paper's network, data and optimiser."""
 
 import os
-import shutil
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -10,7 +8,6 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from filelock import FileLock
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -22,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .augmentation import ScaledGaussianNoise
 from .config import TPMambaConfig
-from .files import whole_or_absent
+from .files import unwritten, whole_or_absent
 from .memory import decide_checkpointing, free_bytes, peak_bytes
 from .network import TPMamba, check_patch_size
 from .ops.implementations import implementation_for
@@ -30,6 +27,7 @@ from .optimization import WarmupPolyLR, parameter_groups
 from .plans import derive_plans
 from .preprocessing import ensure_preprocessed
 from .sam_weights import find_sam_checkpoint, read_sam_checkpoint
+from .splits import folder_of_split
 
 
 class nnUNetTrainerTPMamba(nnUNetTrainer):
@@ -46,6 +44,8 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
     """
 
     config = TPMambaConfig()
+    preprocessed_dataset_folder_base: str
+    _best_ema: float | None
 
     def __init__(
         self,
@@ -158,6 +158,8 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         Raises:
             RuntimeError: it cannot be written; the former file is still there.
         """
+        if Path(filename).name == "checkpoint_latest.pth":
+            self._save_if_best()
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
@@ -165,20 +167,21 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
             with whole_or_absent(Path(filename)) as unfinished:
                 super().save_checkpoint(str(unfinished))
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            self._stop(
-                f"{filename} could not be written ({str(error).splitlines()[0]}); "
-                f"{shutil.disk_usage(self.output_folder).free / 1e6:.0f} MB are free there. Earlier checkpoints are "
-                "whole: make room, then continue with --c",
-                error,
-            )
+            advice = "Earlier checkpoints are whole: make room, then continue with --c"
+            self._stop(f"{unwritten(Path(filename), error)}. {advice}", error)
+
+    def _save_if_best(self) -> None:
+        """Before checkpoint_latest: nnU-Net writes it after, and would never write a best one lost in between."""
+        ema = self.logger.get_value("ema_fg_dice", step=-1)
+        if self._best_ema is None or ema > self._best_ema:
+            self._best_ema = ema
+            self.print_to_log_file(f"New best EMA pseudo Dice: {ema:.4f}")
+            self.save_checkpoint(os.path.join(self.output_folder, "checkpoint_best.pth"))
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         if not self.was_initialized:
             self.initialize(load_sam=False)
         super().load_checkpoint(filename_or_checkpoint)
-        # nnU-Net writes checkpoint_latest before it notes whether that epoch was the best
-        if emas := self.logger.get_value("ema_fg_dice", step=None):
-            self._best_ema = max(emas)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """AdamW on what trains, no weight decay on norms, biases, positions, A_log and D; nnU-Net's poly schedule."""
@@ -211,7 +214,10 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         return result
 
     def _stop(self, message: str, cause: Exception | None = None) -> NoReturn:
-        """End the training with a message, also in its log: nnU-Net's workers may have the last word on the screen."""
+        """End the training with a message, also in the log: nnU-Net's workers may have the last word on the screen.
+
+        Of several processes, only the first has a log.
+        """
         self.print_to_log_file(message)
         raise RuntimeError(message) from cause
 
@@ -233,13 +239,13 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         return *others, mirror_axes
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        splits = Path(self.preprocessed_dataset_folder_base, "splits_final.json")
-        try:
-            lock: AbstractContextManager = FileLock(f"{splits}.lock").acquire()
-        except OSError:  # a read-only folder, in which nobody writes
-            lock = nullcontext()
-        with lock:  # folds started together would all write it, or read it half-written
-            return super().do_split()
+        folder = self.preprocessed_dataset_folder_base
+        with folder_of_split(Path(folder), self.print_to_log_file) as place:
+            self.preprocessed_dataset_folder_base = str(place)
+            try:
+                return super().do_split()
+            finally:
+                self.preprocessed_dataset_folder_base = folder
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is none: the decoder has one output."""

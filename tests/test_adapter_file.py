@@ -1,6 +1,8 @@
 """Adapter files: what comes back from one is what went in, and nothing but a whole and matching file is taken."""
 
 import json
+import os
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,9 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import TINY
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_tpmamba import TPMamba, adapter_file
 from nnunetv2_tpmamba.adapter_file import CHECKSUM, TEXT, fingerprint, install_adapter, read_adapter, write_adapter
+from nnunetv2_tpmamba.trainer import nnUNetTrainerTPMamba
 
 PLANS = {
     "dataset_name": "Dataset901_Blobs",
@@ -23,10 +28,7 @@ MODEL = "nnUNetTrainerTPMamba_tiny__nnUNetPlans__3d_fullres"
 
 
 def tiny_trainer(config):
-    def build(plans, configuration, num_input_channels, num_output_channels, enable_deep_supervision):
-        return TPMamba(num_input_channels, num_output_channels, config)
-
-    return SimpleNamespace(build_network_architecture=build)
+    return type("nnUNetTrainerTPMamba_tiny", (nnUNetTrainerTPMamba,), {"config": config})
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_an_interrupted_installation_leaves_nothing(exported, tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(adapter_file.torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"could not be written .*No space left.* MB are free there; nothing is left"):
         install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere" / PLANS["dataset_name"]).iterdir()) == []
 
@@ -118,11 +120,53 @@ def test_refuses_a_model_that_trains_all(trained, monkeypatch):
     assert not trained.file.exists()
 
 
-def test_refuses_folds_of_different_sams(trained):
-    path = trained.model / "fold_1" / "checkpoint_final.pth"
+def edit_checkpoint(trained, fold, change):
+    path = trained.model / f"fold_{fold}" / "checkpoint_final.pth"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint["network_weights"]["encoder.pos_embed"] += 1
+    change(checkpoint)
     torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x["network_weights"].pop("encoder.pos_embed"), "holds other tensors than its network has now"),
+        (lambda x: x["network_weights"].update({"encoder.pos_embed": torch.ones(1)}), "holds other tensors"),
+        (lambda x: x["network_weights"].update(another=torch.ones(1)), "holds other tensors"),
+        (lambda x: x.pop("trainer_name"), "does not say of which trainer"),
+        (lambda x: x.pop("init_args"), "does not say of which trainer"),
+        (lambda x: x["init_args"].update(configuration="3d@fullres"), r"'3d@fullres' is no name of nnU-Net's"),
+    ],
+)
+def test_exports_nothing_that_could_not_be_installed(trained, change, message):
+    edit_checkpoint(trained, 1, change)
+    with pytest.raises(ValueError, match=message):
+        write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+    assert not trained.file.exists()
+
+
+def test_others_may_read_what_is_written(trained, tmp_path):
+    former = os.umask(0o002)
+    try:
+        write_adapter(trained.model, ["0"], "checkpoint_final.pth", trained.file)
+        model = install_adapter(trained.file, trained.sam, tmp_path / "elsewhere")
+    finally:
+        os.umask(former)
+    assert trained.file.stat().st_mode & 0o777 == 0o664
+    for path in (model, *model.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o775 if path.is_dir() else 0o664), path
+
+
+def test_what_a_killed_installation_left_is_removed(exported, tmp_path):
+    left = tmp_path / "elsewhere" / PLANS["dataset_name"] / f".unfinished-{MODEL}-xyz" / MODEL
+    left.mkdir(parents=True)
+    (left / "plans.json").write_text("half")
+    model = install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    assert list(model.parent.iterdir()) == [model]
+
+
+def test_refuses_folds_of_different_sams(trained):
+    edit_checkpoint(trained, 1, lambda x: x["network_weights"]["encoder.pos_embed"].add_(1))
     with pytest.raises(ValueError, match="do not share one SAM file"):
         write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
 
@@ -147,6 +191,46 @@ def rewrite(file, change):
     change(header, tensors)
     text = json.dumps(header)
     safetensors.torch.save_file(tensors, file, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+
+
+ARCHITECTURE = {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {
+        "n_stages": 2,
+        "features_per_stage": [4, 8],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [2, 2, 2]],
+        "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+        "conv_bias": True,
+        "nonlin": "subprocess.check_call",
+    },
+    "_kw_requires_import": ["conv_op", "nonlin"],
+}
+"""Of a stock network; nnU-Net looks up and calls what stands under ``nonlin``."""
+
+
+def test_runs_nothing_that_plans_name(exported, tmp_path, monkeypatch):
+    """With a stock trainer nnU-Net would: its public SAM file has a known fingerprint, so only the trainer stops it."""
+    monkeypatch.undo()
+    ran = tmp_path / "ran"
+    architecture = json.loads(json.dumps(ARCHITECTURE))
+    architecture["arch_kwargs"]["nonlin_kwargs"] = {"args": [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]}
+
+    def change(header, tensors):
+        header["trainer"] = "nnUNetTrainer"
+        header["plans"]["configurations"]["3d_fullres"]["architecture"] = architecture
+
+    rewrite(exported.file, change)
+    with pytest.raises(ValueError, match="nnUNetTrainer is not nnUNetTrainerTPMamba or a variant of it"):
+        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    assert not ran.exists()
+    with pytest.raises(TypeError, match="not a Module subclass"):  # the attack does work on nnU-Net
+        nnUNetTrainer.build_network_architecture(
+            PlansManager({}), ConfigurationManager({"architecture": architecture}), 1, 2, False
+        )
+    assert ran.exists()
 
 
 @pytest.mark.parametrize("name", ["../../etc", "..", "a/b", "", "a\\b"])

@@ -173,9 +173,9 @@ def prepare(rank, folder):
     made = []
     make = preprocessing._make
 
-    def make_and_count(folder, manifest, cases, *args):
+    def make_and_count(folder, staging, manifest, cases, *args):
         made.extend(cases)
-        make(folder, manifest, cases, *args)
+        make(folder, staging, manifest, cases, *args)
 
     preprocessing._make = make_and_count
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
