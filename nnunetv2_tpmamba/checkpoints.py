@@ -6,6 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 
+scalar = np.float64(0).__reduce__()[0]
+
+
+def scalar_of_the_other_numpy(*args: Any) -> Any:
+    """NumPy 1 and 2 name the function that makes a scalar differently."""
+    return scalar(*args)
+
+
+scalar_of_the_other_numpy.__module__ = {
+    "numpy._core.multiarray": "numpy.core.multiarray",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+}[scalar.__module__]
+scalar_of_the_other_numpy.__name__ = scalar_of_the_other_numpy.__qualname__ = scalar.__name__
+
 
 def load_without_code(path: Path) -> dict[str, Any]:
     """Read a checkpoint of nnU-Net's, of which nothing but tensors, numbers, texts and lists is loaded.
@@ -19,9 +33,8 @@ def load_without_code(path: Path) -> dict[str, Any]:
         np.dtype,
         *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64, np.bool_)),
     ]
-    scalar = np.float64(0).__reduce__()[0]
     try:
-        with torch.serialization.safe_globals([*numbers, scalar]):
+        with torch.serialization.safe_globals([*numbers, scalar, scalar_of_the_other_numpy]):
             checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # of many kinds, by where the damage is
         raise ValueError(

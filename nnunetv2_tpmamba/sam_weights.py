@@ -6,11 +6,11 @@ the caller with an error: nothing here falls back to random weights.
 """
 
 import contextlib
+import hashlib
 import os
 import pickle
 import re
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,12 @@ from pathlib import Path
 import filelock
 import huggingface_hub
 import huggingface_hub.constants
+import requests
 import safetensors.torch
 import timm
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 ENVIRONMENT_VARIABLE = "TPMAMBA_SAM_CHECKPOINT"
 META_URL = "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth"
@@ -31,7 +33,8 @@ HUB_REPOSITORY = "timm/samvit_base_patch16.sa1b"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the first is downloaded, either is used when cached
 HUB_FILE_KEPT_AS = "samvit_base_patch16.sa1b.safetensors"  # every repository of the hub has a model.safetensors
 
-CONNECTION_TIMEOUT = 10.0  # s to wait for a first answer
+CONNECTION_TIMEOUT = 10.0  # s to wait for a host
+STALL_TIMEOUT = 60.0  # s to wait for the next bytes
 LOCK_TIMEOUT = 1800.0  # s to wait for another process's download
 
 NEEDED = (
@@ -160,21 +163,44 @@ def _find_in_hub_cache() -> Path | None:
     return next((Path(path) for path in cached if isinstance(path, str)), None)
 
 
-# Both ask a short question first: torch's download waits minutes for a host behind a firewall that drops packets, and
-# the hub's repeats its question to a host it cannot reach.
-
-
 def _fetch_from_meta(folder: Path) -> Path:
-    urllib.request.urlopen(urllib.request.Request(META_URL, method="HEAD"), timeout=CONNECTION_TIMEOUT).close()
-    torch.hub.download_url_to_file(META_URL, str(folder / META_FILE), hash_prefix=META_SHA256)
-    return folder / META_FILE
+    """Not by torch's own function, which waits for ever when a transfer stalls."""
+    file = folder / META_FILE
+    with (
+        requests.get(META_URL, stream=True, timeout=(CONNECTION_TIMEOUT, STALL_TIMEOUT)) as answer,
+        file.open("wb") as written,
+        tqdm(desc=META_FILE, unit="B", unit_scale=True) as progress,
+    ):
+        answer.raise_for_status()
+        progress.reset(int(answer.headers.get("Content-Length", 0)) or None)
+        for chunk in answer.iter_content(1 << 20):
+            written.write(chunk)
+            progress.update(len(chunk))
+    return _checked(file, META_SHA256)
 
 
 def _fetch_from_hub(folder: Path) -> Path:
     url = huggingface_hub.hf_hub_url(HUB_REPOSITORY, HUB_FILES[0])
-    huggingface_hub.get_hf_file_metadata(url, timeout=CONNECTION_TIMEOUT)
-    file = huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILES[0], local_dir=folder)
-    return Path(file).replace(folder / HUB_FILE_KEPT_AS)
+    if not url.startswith("https://"):  # HF_ENDPOINT says where the hub is
+        raise ValueError(f"{url} is not https")
+    # asked first, because the hub's client repeats its question to a host it cannot reach; of large files a SHA-256
+    published = huggingface_hub.get_hf_file_metadata(url, timeout=CONNECTION_TIMEOUT).etag
+    file = Path(huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILES[0], local_dir=folder))
+    return _checked(file, published).replace(folder / HUB_FILE_KEPT_AS)
+
+
+def _checked(file: Path, published: str | None) -> Path:
+    if (found := sha256(file)) != published:
+        raise ValueError(f"what came has the SHA-256 {found}, published is {published}")
+    return file
+
+
+def sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:

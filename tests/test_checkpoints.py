@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,16 @@ class TestLoadWithoutCode:
         assert loaded["_best_ema"] == 0.5
         assert loaded["network_weights"]["a"].tolist() == [1, 1]
         assert loaded["init_args"] == checkpoint["init_args"]
+
+    @pytest.mark.parametrize("names", [("numpy._core.", "numpy.core."), ("numpy.core.", "numpy._core.")])
+    def test_reads_what_another_numpy_pickled(self, tmp_path, names):
+        import numpy as np
+
+        torch.save({"network_weights": {}, "_best_ema": np.float64(0.5)}, tmp_path / "here.pth")
+        with zipfile.ZipFile(tmp_path / "here.pth") as here, zipfile.ZipFile(tmp_path / "there.pth", "w") as there:
+            for name in here.namelist():
+                there.writestr(name, here.read(name).replace(*(part.encode() for part in names)))
+        assert load_without_code(tmp_path / "there.pth")["_best_ema"] == 0.5
 
     def test_refuses_code(self, tmp_path):
         torch.save({"network_weights": {}, "x": Malicious(tmp_path / "ran")}, tmp_path / "checkpoint.pth")

@@ -11,10 +11,13 @@ import time
 import urllib.parse
 import urllib.request
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+import requests
 import safetensors.torch
 import timm
 import torch
@@ -68,24 +71,33 @@ def empty_caches(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
 
 
+def answer_of(content):
+    """What ``requests`` gives for a file of this content."""
+    answer = requests.Response()
+    answer.status_code, answer.raw = 200, io.BytesIO(content)
+    return answer
+
+
 @pytest.fixture
 def sources(monkeypatch, tiny_checkpoint):
     """Both sources answer with the tiny checkpoint, without a network; returns the log of their calls."""
     calls = []
 
-    def meta(url, dst, hash_prefix=None, progress=True):
-        assert (url, hash_prefix, progress) == (sam_weights.META_URL, sam_weights.META_SHA256, True)
+    digest = sam_weights.sha256(tiny_checkpoint)
+
+    def meta(url, stream, timeout):
+        assert url == sam_weights.META_URL
         calls.append("meta")
-        shutil.copy(tiny_checkpoint, dst)
+        return answer_of(tiny_checkpoint.read_bytes())
 
     def hub(repo_id, filename, local_dir):
         assert (repo_id, filename) == ("timm/samvit_base_patch16.sa1b", "model.safetensors")
         calls.append("hub")
         return shutil.copy(tiny_checkpoint, Path(local_dir) / filename)
 
-    monkeypatch.setattr(urllib.request, "urlopen", lambda request, timeout: io.BytesIO())
-    monkeypatch.setattr(torch.hub, "download_url_to_file", meta)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: None)
+    monkeypatch.setattr(requests, "get", meta)
+    monkeypatch.setattr(sam_weights, "META_SHA256", digest)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: SimpleNamespace(etag=digest))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
     return calls
 
@@ -466,7 +478,7 @@ def find_names(folder):
 
 
 def test_downloads_from_the_hub_if_meta_is_out_of_reach(monkeypatch, sources, tmp_path):
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail(TimeoutError("timed out")))
+    monkeypatch.setattr(requests, "get", fail(TimeoutError("timed out")))
 
     path = download_sam_checkpoint(tmp_path / "new" / "folder")
 
@@ -481,27 +493,27 @@ def test_an_error_of_any_kind_from_both_sources_is_told(monkeypatch, sources, tm
     class UnknownClientError(Exception):
         pass
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail(RuntimeError('invalid hash value (expected "ec2d")')))
+    monkeypatch.setattr(sam_weights, "META_SHA256", 64 * "0")
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail(UnknownClientError()))
 
     with pytest.raises(
-        OSError, match=rf"from https://.*\(invalid hash.*nor from .*\(UnknownClientError\); .*{TWO_WAYS}"
+        OSError,
+        match=rf"from https://.*\(what came .* published is 0000.*nor from .*\(UnknownClientError\); .*{TWO_WAYS}",
     ):
         download_sam_checkpoint(tmp_path / "new")
     assert find_names(tmp_path / "new") == []
 
 
 def test_a_download_of_something_else_is_not_kept(monkeypatch, sources, tmp_path):
-    monkeypatch.setattr(
-        torch.hub, "download_url_to_file", lambda url, dst, hash_prefix: Path(dst).write_text("<html>Log in</html>")
-    )
+    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: answer_of(b"<html>Log in</html>"))
 
     assert download_sam_checkpoint(tmp_path / "new").name == "samvit_base_patch16.sa1b.safetensors"
     assert find_names(tmp_path / "new") == ["samvit_base_patch16.sa1b.safetensors"]
 
 
 def test_the_advice_is_given_once(monkeypatch, sources, tmp_path):
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, dst, hash_prefix: Path(dst).write_text("text"))
+    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: answer_of(b"text"))
+    monkeypatch.setattr(sam_weights, "META_SHA256", hashlib.sha256(b"text").hexdigest())
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail(OSError("no hub")))
 
     with pytest.raises(FileNotFoundError, match=r"\(.*is no checkpoint .*\) nor from .*\(no hub\)") as info:
@@ -509,26 +521,82 @@ def test_the_advice_is_given_once(monkeypatch, sources, tmp_path):
     assert str(info.value).count("a SAM ViT-B file is needed") == 1
 
 
-def test_torchs_own_download_checks_the_hash(monkeypatch, tiny_checkpoint, tmp_path, capfd):
-    monkeypatch.setattr(sam_weights, "META_URL", tiny_checkpoint.as_uri())
+class StallingServer(BaseHTTPRequestHandler):
+    """Sends what ``content`` holds, and then no more though it promised ``promised`` bytes."""
+
+    content, promised = b"", 0
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(self.promised))
+        self.end_headers()
+
+    def do_GET(self):
+        self.do_HEAD()
+        self.wfile.write(self.content)
+        if len(self.content) < self.promised:
+            time.sleep(10)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def meta_server(monkeypatch):
+    """Meta's file on this machine."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail(OSError("no hub")))
+    with ThreadingHTTPServer(("127.0.0.1", 0), StallingServer) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(sam_weights, "META_URL", f"http://127.0.0.1:{server.server_port}/file")
+        yield StallingServer
+        server.shutdown()
 
-    with pytest.raises(OSError, match="invalid hash value"):
+
+def test_a_download_is_checked_and_shows_progress(monkeypatch, tiny_checkpoint, meta_server, tmp_path, capfd):
+    content = tiny_checkpoint.read_bytes()
+    monkeypatch.setattr(meta_server, "content", content)
+    monkeypatch.setattr(meta_server, "promised", len(content))
+    with pytest.raises(OSError, match="what came has the SHA-256"):
         download_sam_checkpoint(tmp_path / "new")
+    assert find_names(tmp_path / "new") == []
 
-    monkeypatch.setattr(sam_weights, "META_SHA256", hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest())
-    assert download_sam_checkpoint(tmp_path / "new").read_bytes() == tiny_checkpoint.read_bytes()
+    monkeypatch.setattr(sam_weights, "META_SHA256", hashlib.sha256(content).hexdigest())
+    assert download_sam_checkpoint(tmp_path / "new").read_bytes() == content
     out, err = capfd.readouterr()
     assert out == ""
     assert "100%" in err
 
 
+def test_a_download_that_stalls_is_given_up(monkeypatch, tiny_checkpoint, meta_server, tmp_path):
+    monkeypatch.setattr(meta_server, "content", tiny_checkpoint.read_bytes()[:1000])
+    monkeypatch.setattr(meta_server, "promised", 2000)
+    monkeypatch.setattr(sam_weights, "STALL_TIMEOUT", 0.5)
+    with pytest.raises(OSError, match=r"could not download from http.*timed out.* nor from .*no hub"):
+        download_sam_checkpoint(tmp_path / "new")
+    assert find_names(tmp_path / "new") == []
+
+
+def test_a_hub_that_sends_something_else_or_not_over_https_is_refused(monkeypatch, sources, tmp_path):
+    monkeypatch.setattr(requests, "get", fail(TimeoutError("timed out")))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: SimpleNamespace(etag=64 * "0"))
+    with pytest.raises(OSError, match=r"from Hugging Face's .*what came has the SHA-256 .* published is 0000"):
+        download_sam_checkpoint(tmp_path / "new")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda repo_id, filename: "http://mirror/file")
+    with pytest.raises(OSError, match="http://mirror/file is not https"):
+        download_sam_checkpoint(tmp_path / "new")
+    assert find_names(tmp_path / "new") == []
+
+
 def test_an_interrupted_download_leaves_nothing(monkeypatch, sources, tmp_path):
-    def interrupt(url, dst, hash_prefix):
-        Path(dst).write_bytes(b"PK\x03\x04 and then")
+    def interrupt(size):
+        yield b"PK\x03\x04 and then"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", interrupt)
+    answer = answer_of(b"")
+    answer.iter_content = interrupt
+    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: answer)
 
     with pytest.raises(KeyboardInterrupt):
         download_sam_checkpoint(tmp_path / "new")
@@ -536,13 +604,13 @@ def test_an_interrupted_download_leaves_nothing(monkeypatch, sources, tmp_path):
 
 
 def download_in_threads(monkeypatch, folder, n):
-    torch_download = torch.hub.download_url_to_file
+    get = requests.get
 
     def slow(*args, **kwargs):
         time.sleep(0.5)
-        torch_download(*args, **kwargs)
+        return get(*args, **kwargs)
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", slow)
+    monkeypatch.setattr(requests, "get", slow)
     paths = []
     threads = [threading.Thread(target=lambda: paths.append(download_sam_checkpoint(folder))) for _ in range(n)]
     for thread in threads:

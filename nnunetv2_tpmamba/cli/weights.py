@@ -6,7 +6,6 @@ internet access.
 """
 
 import argparse
-import hashlib
 import shlex
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         path = sam_weights.download_sam_checkpoint(args.to).absolute()
     weights = sam_weights.read_sam_checkpoint(path)
-    sha256 = _sha256(path)
+    sha256 = sam_weights.sha256(path)
     print(f"file:   {path}")
     print(f"size:   {path.stat().st_size} bytes")
     print(f"sha256: {sha256}{' (as published by Meta)' if sha256 == sam_weights.META_SHA256 else ''}")
@@ -34,11 +33,3 @@ def run(args: argparse.Namespace) -> int:
         print("\nTo use this file, also after copying it elsewhere, set its path:")
         print(f"export {sam_weights.ENVIRONMENT_VARIABLE}={shlex.quote(str(path))}")
     return 0
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
