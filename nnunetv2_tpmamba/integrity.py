@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 
+import nibabel
 import numpy as np
 from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, verify_labels
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -32,7 +33,21 @@ def check_raw_case(
     text = " ".join(said.getvalue().split())
     if not is_good:
         raise ValueError(text.removeprefix("Error: "))
-    return [text] if text else []
+    return [*([text] if text else []), *lost_voxels(images)]
+
+
+def lost_voxels(images: Sequence[str]) -> list[str]:
+    """Warnings of voxels in NIfTI files that are not finite numbers: SimpleITK reads them as 0 without a word."""
+    warnings = []
+    for file in images:
+        if file.endswith((".nii", ".nii.gz")) and (image := nibabel.load(file)).get_data_dtype().kind == "f":
+            lost = np.count_nonzero(~np.isfinite(np.asanyarray(image.dataobj)))
+            if lost:
+                warnings.append(
+                    f"{lost} voxels of {file} are NaN or infinite, and are read as 0; if that is no sensible value, "
+                    "replace them"
+                )
+    return warnings
 
 
 def check_intensities(data: np.ndarray, segmentation: np.ndarray, schemes: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from .locks import acquire
@@ -15,18 +15,27 @@ DEFAULT_FOLDS = 5  # of nnU-Net's default split
 Log = Callable[[str], None]
 
 
+def locked_split(folder: Path, log: Log) -> AbstractContextManager:
+    """Hold the lock on a dataset's split: folds started together would all write it, or read it half-written.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    return acquire(folder / f"{SPLITS}.lock", log, "another process is reading or making the split; waiting")
+
+
 @contextmanager
 def folder_of_split(folder: Path, log: Log) -> Iterator[Path]:
     """Yield the folder in which nnU-Net may look for the split, and make it where there is none.
 
-    That is the dataset's own, under a lock: folds started together would all write it, or read it half-written. Where
-    it is read-only and has no split, it is a temporary one, in which every fold makes the same default split.
+    That is the dataset's own, under its lock. Where it is read-only and has no split, it is a temporary one, in which
+    every fold makes the same default split.
 
     Args:
         folder: the dataset's in nnUNet_preprocessed.
     """
     try:
-        lock = acquire(folder / f"{SPLITS}.lock", log, "another process is reading or making the split; waiting")
+        lock = locked_split(folder, log)
     except OSError:  # read-only: nobody writes
         if (folder / SPLITS).is_file():
             yield folder

@@ -15,20 +15,23 @@ NAME = PACKAGE.name
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
-    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file", "files"},
+    | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file", "files"}
+    | {"splits"},
     "comparison": {"fewshot", "checkpoints", "files"},
-    "adapter_file": {"checkpoints", "files"},
+    "adapter_file": {"trainer", "checkpoints", "files"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
     "variants": {"trainer", "config"},
     "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "memory", "config"}
-    | {"augmentation", "files", "optimization"},
+    | {"augmentation", "files", "optimization", "splits"},
     "augmentation": set(),
     "optimization": set(),
     "checkpoints": set(),
     # the data
-    "preprocessing": {"manifest", "plans", "integrity", "files"},
+    "preprocessing": {"splits", "locks", "manifest", "plans", "integrity"},
+    "splits": {"locks", "manifest"},
+    "locks": set(),
     "integrity": set(),
     "manifest": {"plans", "files"},
     "plans": {"plans_entries", "config"},

@@ -269,7 +269,7 @@ class TestNothingToDo:
         def fail(*args, **kwargs):
             raise AssertionError("must not be called")
 
-        monkeypatch.setattr(preprocessing, "FileLock", fail)
+        monkeypatch.setattr(preprocessing, "acquire", fail)
         monkeypatch.setattr(Manifest, "write", fail)
         before = contents(dataset.preprocessed)
         assert dataset.ensure() == dataset.folder
@@ -278,7 +278,7 @@ class TestNothingToDo:
 
     def test_read_only_folder_with_raw_data_of_other_dates(self, dataset, monkeypatch):
         set_time(dataset.raw / "imagesTr/a_0000.nii", 1e9)
-        monkeypatch.setattr(preprocessing, "FileLock", denied)
+        monkeypatch.setattr(preprocessing, "acquire", denied)
         assert dataset.ensure() == dataset.folder
 
     def test_raw_data_absent(self, dataset):
@@ -431,6 +431,13 @@ class TestWarnings:
         assert "100% of the labelled voxels of channel 0 are outside the HU window" in line
         assert "rescale slope or intercept" in line
 
+    def test_voxels_of_nifti_that_are_no_numbers(self, said):
+        """SimpleITK reads them as 0, which in a CT is water."""
+        image = np.random.default_rng(0).normal(40, 60, (8, 10, 9)).astype(np.float32)
+        image[0, 0, :2], image[1, 1, 1] = np.nan, np.inf
+        (line,) = said(image)
+        assert re.search(r"3 voxels of .*a_0000\.nii are NaN or infinite, and are read as 0", line)
+
     def test_label_at_another_place(self, said):
         (line,) = said(origin=(5, 0, 0))
         assert "Origin mismatch" in line
@@ -554,7 +561,7 @@ class TestErrors:
             unmade.ensure()
 
     def test_folder_cannot_be_written(self, unmade, monkeypatch):
-        monkeypatch.setattr(preprocessing, "FileLock", denied)
+        monkeypatch.setattr(preprocessing, "acquire", denied)
         with pytest.raises(
             OSError, match=r"\(not made yet: a, bb\), and the folder cannot be written .*make it writable or run"
         ):

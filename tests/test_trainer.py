@@ -16,7 +16,7 @@ from conftest import TINY, write_raw_dataset
 from filelock import FileLock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_tpmamba import TPMamba, trainer, variants
+from nnunetv2_tpmamba import TPMamba, splits, trainer, variants
 from nnunetv2_tpmamba.augmentation import ScaledGaussianNoise
 from nnunetv2_tpmamba.trainer import nnUNetTrainerTPMamba
 
@@ -305,8 +305,22 @@ def test_a_read_only_folder_with_a_split_will_do(make, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(trainer.FileLock, "acquire", denied)
+    monkeypatch.setattr(splits, "acquire", denied)
     assert made.do_split() == expected
+
+
+def test_a_read_only_folder_without_a_split_will_do(planned, make, monkeypatch):
+    file = planned.preprocessed / NAME / "splits_final.json"
+    file.unlink(missing_ok=True)
+    expected = [make(fold=fold).do_split() for fold in range(6)]  # the sixth is none of the five: nnU-Net draws one
+    file.unlink()
+
+    def denied(*args, **kwargs):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(splits, "acquire", denied)
+    assert [make(fold=fold).do_split() for fold in range(6)] == expected
+    assert not file.exists()
 
 
 def test_whole_training_in_this_process(make, monkeypatch):

@@ -142,11 +142,11 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int) -> None:
     Raises:
         FileExistsError: there are trainings on other splits.
     """
-    from filelock import FileLock
+    from nnunetv2_tpmamba.splits import SPLITS, locked_split
 
-    path, protocol = folder / "splits_final.json", folder / PROTOCOL
+    path, protocol = folder / SPLITS, folder / PROTOCOL
     splits = [fold.split() for fold in folds]
-    with FileLock(f"{path}.lock"):  # the trainer's, which reads and makes them
+    with locked_split(folder, print):
         if not holds(path, splits):
             trained = trained_folds(folder.name)
             if trained:
