@@ -133,7 +133,7 @@ class Survey:
         problems: dict[str, list[str]] = {}
         for case, reason in self.outdated.items():
             problems.setdefault(reason, []).append(case)
-        problems["label not in gt_segmentations"] = self.unlabelled
+        problems["label copy missing or damaged"] = self.unlabelled
         problems["no longer in the raw data"] = self.removed
         described = [f"{problem}: {name_some(cases)}" for problem, cases in problems.items() if cases]
         return "; ".join(described) or "no case was made"
@@ -145,7 +145,8 @@ class Survey:
         """Compare a data folder with the settings and the raw cases; with itself alone if there are none.
 
         A raw file of the size and date on record is taken to be the same; of another date, its content is compared. A
-        preprocessed file of the size on record is taken to be whole, unless ``verify`` has its content compared.
+        preprocessed file or a label's copy of the size on record is taken to be whole, unless ``verify`` has its
+        content compared.
 
         Args:
             folder: the data folder, which need not exist.
@@ -174,7 +175,8 @@ class Survey:
             else:
                 survey.is_recorded &= sources == record.sources
                 survey.current[case] = replace(record, sources=sources)
-                if _size(label_copy(folder, case, label_ending)) != sources[-1].size:
+                copy, label = label_copy(folder, case, label_ending), sources[-1]
+                if _size(copy) != label.size or (verify and SourceFile.of(str(copy)).sha256 != label.sha256):
                     survey.unlabelled.append(case)
         return survey
 

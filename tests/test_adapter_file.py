@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import TINY
+from disks import small_disk
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
@@ -110,6 +111,18 @@ def test_an_interrupted_installation_leaves_nothing(exported, tmp_path, monkeypa
     with pytest.raises(OSError, match=r"could not be written .*No space left.* MB are free there; nothing is left"):
         install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere" / PLANS["dataset_name"]).iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_holds_nothing_half_written(exported, tmp_path):
+    size = exported.file.stat().st_size
+    with small_disk(tmp_path / "disk", size // 2) as disk:
+        with pytest.raises(
+            OSError, match=r"could not be written \(.*No space left.*MB are free there; nothing is left"
+        ):
+            write_adapter(exported.model, ["0", "1"], "checkpoint_final.pth", disk / "model.safetensors")
+        with pytest.raises(OSError, match=r"could not be written \(.+\); \d MB are free there; nothing is left"):
+            install_adapter(exported.file, exported.sam, disk)
+        assert not [path for path in disk.rglob("*") if path.is_file()]
 
 
 def test_refuses_a_model_that_trains_all(trained, monkeypatch):

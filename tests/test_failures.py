@@ -7,16 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 from conftest import NnUNet, write_raw_dataset
+from disks import mount, mounted, small_disk
 
 from nnunetv2_tpmamba.checkpoints import load_without_code
-from nnunetv2_tpmamba.manifest import Manifest
+from nnunetv2_tpmamba.manifest import CASE_ENDINGS, Manifest
 
 pytestmark = pytest.mark.integration
 
@@ -58,25 +58,6 @@ def write_images(folder, count, shape=(20, 40, 40)):
     return folder
 
 
-def mount(*arguments):
-    if shutil.which("mount") is None or subprocess.run(["mount", *map(str, arguments)], check=False).returncode:
-        pytest.skip("needs the right to mount")
-
-
-@contextmanager
-def mounted(folder, *arguments):
-    folder.mkdir(exist_ok=True)
-    mount(*arguments, folder)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def small_disk(folder, size):
-    return mounted(folder, "-t", "tmpfs", "-o", f"size={size}", "tmpfs")
-
-
 class TestFullDisk:
     def test_while_a_checkpoint_is_written(self, trained, tmp_path):
         """Room for two files: the third, the next checkpoint_latest, cannot be written."""
@@ -108,7 +89,10 @@ class TestFullDisk:
             assert "No space left" in line
             folder = next((preprocessed / NAME).glob("*_tpmamba"))
             finished = {case for case, record in Manifest.read(folder).cases.items() if record}
-            assert len(finished) < 5
+            assert 0 < len(finished) < 5
+            there = {path.name for path in folder.glob("case*")}
+            assert there == {f"{case}{ending}" for case in finished for ending in CASE_ENDINGS}
+            assert not list((folder / ".tpmamba").glob("staging-*"))
 
             mount("-o", "remount,size=100000000", preprocessed)
             trained.run(*PREPROCESS, nnUNet_preprocessed=str(preprocessed))
@@ -122,6 +106,21 @@ def test_read_only_preprocessed_data_are_trained(trained, tmp_path):
             (preprocessed / "x").touch()
         trained.run(*TRAIN, nnUNet_preprocessed=str(preprocessed), nnUNet_results=str(tmp_path / "results"))
     assert (fold_folder(tmp_path / "results") / "checkpoint_final.pth").is_file()
+
+
+def test_read_only_preprocessed_data_without_a_split_are_trained(trained, tmp_path):
+    """As ``nnUNetv2_tpmamba preprocess`` leaves them; the validation case is that of nnU-Net's own split."""
+    copy = shutil.copytree(trained.preprocessed, tmp_path / "copy")
+    (copy / NAME / "splits_final.json").unlink()
+    with mounted(tmp_path / "preprocessed", "--bind", copy) as preprocessed:
+        mount("-o", "remount,ro,bind", preprocessed)
+        trained.run(*TRAIN, nnUNet_preprocessed=str(preprocessed), nnUNet_results=str(tmp_path / "results"))
+    validated = [
+        [path.name for path in (fold_folder(results) / "validation").glob("*.nii.gz")]
+        for results in (tmp_path / "results", trained.results)
+    ]
+    assert len(validated[0]) == 1
+    assert validated[0] == validated[1]
 
 
 def test_two_users_start_at_once_in_one_shared_folder():

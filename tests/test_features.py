@@ -178,9 +178,10 @@ class TestTrainingOptions:
         other = probabilities(model(trained.results, NAME) / "fold_0" / "validation" / f"{case}.npz")
         assert np.allclose(validated, other, atol=1e-4) == (checkpoint == "checkpoint_final")
 
-    def test_disable_checkpointing_leaves_no_checkpoint_and_validates(self, trained):
-        train(trained, NAME, 2, "--disable_checkpointing")
-        fold = model(trained.results, NAME) / "fold_2"
+    @pytest.mark.parametrize("number", [2, 4])
+    def test_disable_checkpointing_leaves_no_checkpoint_and_validates(self, trained, number):
+        train(trained, NAME, number, "--disable_checkpointing")
+        fold = model(trained.results, NAME) / f"fold_{number}"
         assert len(json.loads((fold / "validation" / "summary.json").read_text())["metric_per_case"]) == 1
         assert not [path.name for path in fold.rglob("*") if ".pth" in path.name]
 

@@ -106,7 +106,7 @@ class TestSurvey:
             (lambda made: (made.raw / "imagesTr/a_0001.nii").write_text("image"), "image or label changed: a"),
             (lambda made: (made.folder / "a.pkl").unlink(), "preprocessed file missing or damaged: a"),
             (lambda made: (made.folder / "a.b2nd").write_text(""), "preprocessed file missing or damaged: a"),
-            (lambda made: label_copy(made.folder, "a", ".nii").unlink(), "label not in gt_segmentations: a"),
+            (lambda made: label_copy(made.folder, "a", ".nii").unlink(), "label copy missing or damaged: a"),
             (lambda made: (made.raw / "imagesTr/a_0000.nii").unlink(), "no longer in the raw data: a"),
         ],
     )

@@ -174,6 +174,12 @@ def test_results_have_the_geometry_of_any_image(trained, tmp_path):
     for name in GEOMETRIES:
         assert_same_geometry(tmp_path / "out" / f"{name}.nii.gz", images / f"{name}_0000.nii.gz")
         assert set(np.unique(read(tmp_path / "out" / f"{name}.nii.gz"))) <= {0, 1, 2}
+    turned = [
+        read(tmp_path / "out" / f"{name}.nii.gz") for name, geometry in GEOMETRIES.items() if "direction" in geometry
+    ]
+    assert len(np.unique(turned[0])) > 1
+    for labels in turned:  # nnU-Net does not reorient: the same voxels give the same labels
+        np.testing.assert_array_equal(labels, turned[0])
 
 
 def test_a_large_ct_is_predicted_in_bounded_memory(trained, tmp_path):

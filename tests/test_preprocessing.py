@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -365,6 +365,13 @@ class TestChangedDataset:
         dataset.ensure(verify=True)
         assert not any("bb" in line for line in dataset.log)
 
+    def test_a_damaged_copy_of_a_label_is_found_on_request(self, dataset):
+        copy, label = dataset.preprocessed / "gt_segmentations/bb.nii", dataset.raw / "labelsTr/bb.nii"
+        copy.write_bytes(label.read_bytes()[:-1] + b"x")
+        dataset.ensure(verify=True)
+        assert "label copy missing or damaged: bb" in dataset.log[-2]
+        assert copy.read_bytes() == label.read_bytes()
+
     def test_other_settings(self, dataset):
         before = dataset.made_at()
         dataset.plans["foreground_intensity_properties_per_channel"]["0"]["percentile_99_5"] = 100.0
@@ -396,9 +403,32 @@ class TestChangedDataset:
     def test_few_cases_are_mentioned(self, dataset):
         dataset.ensure()
         assert "only 3 of the 5 training cases that nnU-Net's default split needs" in dataset.log[0]
-        (dataset.preprocessed / "splits_final.json").write_text("[]")
+        split = [{"train": ["a", "bb"], "val": ["ccc"]}]
+        (dataset.preprocessed / "splits_final.json").write_text(json.dumps(split))
         dataset.ensure()
         assert dataset.log == []
+
+    def test_a_case_that_is_in_no_fold_is_named(self, dataset):
+        split = [{"train": ["a"], "val": ["ccc"]}]
+        (dataset.preprocessed / "splits_final.json").write_text(json.dumps(split))
+        dataset.ensure()
+        (line,) = dataset.log
+        assert re.match(r"1 of 3 cases are in no fold of .*splits_final\.json, so only fold 'all' .*: bb;", line)
+
+    def test_labels_are_copied_for_two_spacings_at_once(self, tmp_path, sequential):
+        """Each data folder has a lock of its own; gt_segmentations is theirs together."""
+        label, copy = tmp_path / "label.nii", tmp_path / "gt_segmentations" / "label.nii"
+        label.write_bytes(bytes(100_000))
+
+        def copy_often(staging):
+            staging.mkdir()
+            for _ in range(200):
+                preprocessing._copy_label(str(label), copy, str(staging))
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(copy_often, [tmp_path / "one", tmp_path / "other"]))
+        assert copy.read_bytes() == label.read_bytes()
+        assert list(copy.parent.iterdir()) == [copy]
 
 
 class TestWarnings:
@@ -406,12 +436,13 @@ class TestWarnings:
 
     @pytest.fixture
     def said(self, tmp_path, sequential):
-        def said(image=None, origin=(0, 0, 0)):
+        def said(image=None, origin=None):
             dataset = Dataset(tmp_path).create()
             dataset.add_case("a", image)
-            moved = SimpleITK.ReadImage(str(dataset.raw / "imagesTr/a_0000.nii"))
-            moved.SetOrigin(origin)
-            SimpleITK.WriteImage(moved, str(dataset.raw / "imagesTr/a_0000.nii"))
+            if origin is not None:
+                moved = SimpleITK.ReadImage(str(dataset.raw / "imagesTr/a_0000.nii"))
+                moved.SetOrigin(origin)
+                SimpleITK.WriteImage(moved, str(dataset.raw / "imagesTr/a_0000.nii"))
             dataset.ensure()
             assert len(dataset.made_at()) == 3
             return [line for line in dataset.log if line.startswith("case a: ")]
@@ -475,7 +506,7 @@ class TestErrors:
 
     def test_raw_data_absent_and_labels_too(self, dataset):
         shutil.rmtree(dataset.preprocessed / "gt_segmentations")
-        with pytest.raises(FileNotFoundError, match=r"label not in gt_segmentations: a, bb, ccc\), and"):
+        with pytest.raises(FileNotFoundError, match=r"label copy missing or damaged: a, bb, ccc\), and"):
             dataset.ensure(raw_folder=None)
 
     def test_no_cases(self, unmade):

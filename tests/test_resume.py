@@ -16,8 +16,15 @@ NAME = "Dataset903_Blobs"
 TRAINER = "nnUNetTrainerTPMamba_killed"
 SOAK = "nnUNetTrainerTPMamba_soak"
 IN_PROCESS = {"nnUNet_n_proc_DA": "0"}  # batches are made in the training's own process, one after the other
-KILLS = ["0 train_step", "1 train_step", "2 checkpoint_latest", "3 train_step", "4 checkpoint_final", "5 validation"]
-FIRST_EPOCHS = [0, 0, 1, 2, 3, 4]  # of the trainings killed so
+KILLS = {  # and the first epoch of the training killed so
+    "0 train_step 0": 0,
+    "0 checkpoint_best 0.5": 0,
+    "1 train_step 0.5": 0,
+    "2 checkpoint_latest 0.5": 1,
+    "3 validation_step 0": 2,
+    "4 checkpoint_final 0.9": 3,
+    "5 validation 0": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +54,16 @@ def fold_folder(trainer, results):
 
 
 def assert_same_training(trainer, one, other):
-    """Weights, optimiser, curves and validation of two runs."""
+    """Weights, optimiser and curves, the last and the best, and validation of two runs."""
     folders = [fold_folder(trainer, results) for results in (one, other)]
-    a, b = (torch.load(folder / "checkpoint_final.pth", weights_only=False) for folder in folders)
-    torch.testing.assert_close(b["network_weights"], a["network_weights"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(b["optimizer_state"], a["optimizer_state"], rtol=0, atol=1e-6)
-    for curve in ("train_losses", "val_losses", "ema_fg_dice", "lrs"):
-        np.testing.assert_allclose(b["logging"][curve], a["logging"][curve], rtol=1e-6, err_msg=curve)
-    assert a["current_epoch"] == b["current_epoch"]
-    assert a["_best_ema"] == pytest.approx(b["_best_ema"], nan_ok=True)
+    for name in ("checkpoint_final.pth", "checkpoint_best.pth"):
+        a, b = (torch.load(folder / name, weights_only=False) for folder in folders)
+        torch.testing.assert_close(b["network_weights"], a["network_weights"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(b["optimizer_state"], a["optimizer_state"], rtol=0, atol=1e-6)
+        for curve in ("train_losses", "val_losses", "ema_fg_dice", "lrs"):
+            np.testing.assert_allclose(b["logging"][curve], a["logging"][curve], rtol=1e-6, err_msg=curve)
+        assert a["current_epoch"] == b["current_epoch"]
+        assert a["_best_ema"] == pytest.approx(b["_best_ema"], nan_ok=True)
     dice = [json.loads((folder / "validation" / "summary.json").read_text())["mean"] for folder in folders]
     assert dice[0] == dice[1]
     assert not list(other.rglob(".unfinished*"))
@@ -63,12 +71,12 @@ def assert_same_training(trainer, one, other):
 
 def test_killed_anywhere_it_ends_as_if_it_had_not_been(planned, tmp_path):
     train(planned, TRAINER, tmp_path / "straight")
-    first_epochs = []
+    first_epochs = {}
     for kill_at in KILLS:
-        first_epochs.append(train(planned, TRAINER, tmp_path / "killed", "--c", kill_at=kill_at))
+        first_epochs[kill_at] = train(planned, TRAINER, tmp_path / "killed", "--c", kill_at=kill_at)
         for checkpoint in fold_folder(TRAINER, tmp_path / "killed").glob("*.pth"):
             load_without_code(checkpoint)  # whole, whatever was being written
-    assert first_epochs == FIRST_EPOCHS  # that is, it did continue
+    assert first_epochs == KILLS  # that is, it did continue
     assert train(planned, TRAINER, tmp_path / "killed", "--c") is None  # only the validation was left
     assert_same_training(TRAINER, tmp_path / "straight", tmp_path / "killed")
 
@@ -76,12 +84,13 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(planned, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 def test_soak(planned, tmp_path):
-    """200 epochs, killed in every tenth at a random place: the result of an unkilled run, and memory stays flat."""
+    """200 epochs, killed in every tenth at a random point: the result of an unkilled run, and memory stays flat."""
     train(planned, SOAK, tmp_path / "straight")
-    places = random.Random(0)
+    chance = random.Random(0)
     for epoch in range(9, 200, 10):
-        place = places.choice(["train_step"] + (["checkpoint_latest"] if epoch < 199 else ["checkpoint_final"]))
-        train(planned, SOAK, tmp_path / "killed", "--c", kill_at=f"{epoch} {place}")
+        checkpoint = "checkpoint_latest" if epoch < 199 else "checkpoint_final"
+        place = chance.choice(["train_step", "validation_step", checkpoint])
+        train(planned, SOAK, tmp_path / "killed", "--c", kill_at=f"{epoch} {place} {chance.random():.2f}")
     train(planned, SOAK, tmp_path / "killed", "--c")
     assert_same_training(SOAK, tmp_path / "straight", tmp_path / "killed")
     memory = np.loadtxt(fold_folder(SOAK, tmp_path / "straight") / "memory.txt")[:, 1]

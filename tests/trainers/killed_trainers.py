@@ -1,6 +1,7 @@
 """Trainers that can be repeated exactly, and that die where the environment variable KILL_AT tells them to.
 
-KILL_AT is an epoch and a place: "2 train_step", "2 checkpoint_latest" (when half of it is written), "5 validation".
+KILL_AT is an epoch, a place and how far through it, from 0 to 1: "2 train_step 0.5" is after half of the iterations,
+"2 checkpoint_latest 0.9" when nine tenths of the file are written.
 """
 
 import io
@@ -37,19 +38,36 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
         super().initialize(load_sam)
 
     def on_train_epoch_start(self):
+        self.steps = 0
         super().on_train_epoch_start()
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(self.current_epoch)
 
+    def on_train_epoch_end(self, train_outputs):
+        self.steps = 0
+        super().on_train_epoch_end(train_outputs)
+
     def train_step(self, batch):
         result = super().train_step(batch)
-        self.die_at("train_step")
+        self.steps += 1
+        self.die_at("train_step", self.steps / self.num_iterations_per_epoch)
+        return result
+
+    def validation_step(self, batch):
+        result = super().validation_step(batch)
+        self.steps += 1
+        self.die_at("validation_step", self.steps / self.num_val_iterations_per_epoch)
         return result
 
     def save_checkpoint(self, filename):
-        if self.is_time_to_die(Path(filename).stem):
-            torch.save = write_half_and_die
+        torch.save = self.save_or_die
         super().save_checkpoint(filename)
+
+    def save_or_die(self, content, filename):
+        epoch, place, part = os.environ.get("KILL_AT", "").split() or (None,) * 3
+        if (epoch, place) == (str(self.current_epoch), Path(filename).stem):
+            write_partly_and_die(content, filename, float(part))
+        torch_save(content, filename)
 
     def on_epoch_end(self):
         super().on_epoch_end()
@@ -62,17 +80,15 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
 
         def predict_and_die(*args):
             logits = predict(*args)
-            self.die_at("validation")
+            self.die_at("validation", 1)
             return logits
 
         nnUNetPredictor.predict_sliding_window_return_logits = predict_and_die
         super().perform_actual_validation(save_probabilities)
 
-    def is_time_to_die(self, place):
-        return os.environ.get("KILL_AT") == f"{self.current_epoch} {place}"
-
-    def die_at(self, place):
-        if self.is_time_to_die(place):
+    def die_at(self, place, part):
+        kill_at = os.environ.get("KILL_AT", "").split()
+        if kill_at[:2] == [str(self.current_epoch), place] and part > float(kill_at[2]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -87,11 +103,11 @@ class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
         self.logger.plot_progress_png = lambda folder: None  # it takes longer than such an epoch
 
 
-def write_half_and_die(content, filename):
+def write_partly_and_die(content, filename, part):
     whole = io.BytesIO()
     torch_save(content, whole)
     with open(filename, "wb") as file:
-        file.write(whole.getvalue()[: whole.tell() // 2])
+        file.write(whole.getvalue()[: int(part * whole.tell())])
         file.flush()
         os.fsync(file.fileno())
     os.kill(os.getpid(), signal.SIGKILL)
