@@ -135,7 +135,7 @@ def download_sam_checkpoint(to: str | os.PathLike[str] | None = None) -> Path:
             ) from error
         # The lock only spares a second download: where the file system has no locks, two are slower but as safe.
         with contextlib.suppress(OSError, NotImplementedError):
-            stack.enter_context(filelock.FileLock(folder / ".sam_vit_b.lock", timeout=LOCK_TIMEOUT))
+            stack.enter_context(filelock.FileLock(folder / ".sam_vit_b.lock", LOCK_TIMEOUT, fallback_to_soft=False))
         if kept := _find_kept(folder):
             return kept
         failures = []
