@@ -1,5 +1,6 @@
 """The few-shot protocol: one fixed test set, one full training set, and seeded draws of a few training cases."""
 
+import math
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +9,9 @@ from math import comb
 from typing import Any
 
 MOST_SUBSETS = 20_000  # that are looked at one by one; of more, as many random ones
+RESTARTS = 1_000  # of the search for further subsets that hold every class
 TEST_FRACTION = 0.2  # the paper's 6 of 30
+PROTOCOL = "fewshot.json"  # what each fold is, beside nnU-Net's splits
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ def few_shot_folds(
 ) -> list[Fold]:
     """Fold 0 trains on every case that is not for testing; then follow ``draws`` folds for each of ``sizes``.
 
-    No draw of a size repeats another. A draw holds every class that the training set holds, where some subset of its
-    size does; a change of ``draws`` or of the other sizes leaves the draws of a size as they are.
+    No draw of a size repeats another. Draws that hold every class of the training set come before those that hold
+    fewer, as far as they are found: of up to ``MOST_SUBSETS`` subsets of a size each is looked at, of more as many
+    random ones, and, if these do not do, what ``RESTARTS`` greedy searches find. A change of ``draws`` (up to
+    ``MOST_SUBSETS``) or of the other sizes leaves the draws of a size as they are.
 
     Source: Wang et al., MICCAI 2024, section 2.3: 24 training and 6 test cases, five draws of 6 and of 3.
 
@@ -83,7 +88,10 @@ def few_shot_folds(
 
 
 def choose_test(classes: Mapping[str, Collection[str]], count: int, seed: int) -> tuple[str, ...]:
-    """``count`` random cases for testing that hold, and leave for training, as many of the classes as possible."""
+    """``count`` random cases for testing that hold, and leave for training, as many of the classes as possible.
+
+    Of more than ``MOST_SUBSETS`` possible sets the best of as many random ones.
+    """
     cases = sorted(classes)
     every_class = set().union(*classes.values())
 
@@ -103,9 +111,9 @@ def number_of_test_cases(test: float, cases: int) -> int:
     """
     if cases < 2:
         raise ValueError(f"there are {cases} cases with labels; two are needed, one to train on and one to test on")
-    count = max(1, round(test * cases)) if 0 < test < 1 else int(test)
-    if count != test and not 0 < test < 1:
+    if not math.isfinite(test) or (test >= 1 and test != int(test)):
         raise ValueError(f"--test {test:g}: give a whole number of cases, a fraction below 1, or names of cases")
+    count = max(1, round(test * cases)) if 0 < test < 1 else int(test)
     if not 0 < count < cases:
         raise ValueError(f"--test {test:g} leaves no training case of {cases}; give from 1 to {cases - 1} cases")
     return count
@@ -114,11 +122,25 @@ def number_of_test_cases(test: float, cases: int) -> int:
 def ordered_subsets(
     classes: Mapping[str, Collection[str]], cases: Sequence[str], size: int, generator: random.Random, at_least: int
 ) -> list[tuple[str, ...]]:
-    """Different random subsets of ``cases``, those that hold most classes first."""
-    subsets = list(random_subsets(cases, size, generator, at_least))
+    """Different random subsets of ``cases``, those that hold most classes first.
+
+    A larger ``at_least`` only adds to what a smaller one finds, behind those that hold as many classes.
+    """
+
+    def number_held(subset: Iterable[str]) -> int:
+        return len(set().union(*(classes[case] for case in subset)))
+
+    held = {subset: number_held(subset) for subset in random_subsets(cases, size, generator, at_least)}
+    every = number_held(cases)
     if comb(len(cases), size) > MOST_SUBSETS:  # a rare class may be in none of the random ones
-        subsets += [covering_subset(classes, cases, size, generator) for _ in range(at_least)]
-    held = {subset: len(set().union(*(classes[case] for case in subset))) for subset in dict.fromkeys(subsets)}
+        complete = sum(number == every for number in held.values())
+        for _ in range(RESTARTS):
+            if complete >= at_least:
+                break
+            subset = covering_subset(classes, cases, size, generator)
+            if subset not in held:
+                held[subset] = number_held(subset)
+                complete += held[subset] == every
     return sorted(held, key=lambda subset: -held[subset])  # stable: random among equals
 
 
@@ -139,17 +161,27 @@ def random_subsets(
 def covering_subset(
     classes: Mapping[str, Collection[str]], cases: Sequence[str], size: int, generator: random.Random
 ) -> tuple[str, ...]:
-    """A random subset that takes, while a class is missing, a case with the missing class that fewest cases hold."""
+    """A random subset that takes, while a class is missing, a case with the missing class that fewest cases hold.
+
+    Half of the time it is the case with most missing classes, else any: every subset with all classes can be found.
+    """
+    holders: dict[str, list[str]] = {}
+    for case in cases:
+        for name in classes[case]:
+            holders.setdefault(name, []).append(case)
+    missing = set(holders)
     chosen: list[str] = []
-    frequency = {name: sum(name in classes[case] for case in cases) for case in cases for name in classes[case]}
-    while len(chosen) < size:
-        held = set().union(*(classes[case] for case in chosen))
-        missing = sorted((count, name) for name, count in frequency.items() if name not in held)
-        rest = [case for case in cases if case not in chosen and (not missing or missing[0][1] in classes[case])]
-        most = max(len(set(classes[case]) - held) for case in rest)
-        best = [case for case in rest if len(set(classes[case]) - held) == most]
-        chosen.append(generator.choice(best if missing else rest))
-    return tuple(sorted(chosen))
+    while missing and len(chosen) < size:
+        rarest = min(missing, key=lambda name: (len(holders[name]), name))
+        candidates = holders[rarest]
+        if generator.random() < 0.5:
+            gains = [len(missing.intersection(classes[case])) for case in candidates]
+            most = max(gains)
+            candidates = [case for case, gain in zip(candidates, gains, strict=True) if gain == most]
+        chosen.append(generator.choice(candidates))
+        missing.difference_update(classes[chosen[-1]])
+    rest = sorted(set(cases).difference(chosen))
+    return tuple(sorted([*chosen, *generator.sample(rest, size - len(chosen))]))
 
 
 def table(folds: Sequence[Fold]) -> str:

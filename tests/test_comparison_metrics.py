@@ -1,17 +1,20 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, load_summary_json
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
 
 from nnunetv2_tpmamba.comparison.cache import fingerprint, measure_all
-from nnunetv2_tpmamba.comparison.metrics import Pair, measure, surface_dice
+from nnunetv2_tpmamba.comparison.labels import Labels
+from nnunetv2_tpmamba.comparison.metrics import Pair, measure, reader_of, surface_dice
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
-from nnunetv2_tpmamba.comparison.runs import Labels
 
 SPACING = (2.5, 0.8, 1.3)  # mm, (z, y, x)
 
@@ -82,6 +85,35 @@ def test_two_dimensional_images_have_contours():
     assert surface_dice(a, b, (999, *SPACING[1:]), 1.0) == expected
 
 
+@pytest.mark.parametrize("spacing", [(0.7, 0.7), (0.3, 1.9), (1.0, 1.0), (2.5, 0.4)])
+def test_two_dimensional_files_have_contours(tmp_path, spacing):
+    masks, files = (blob(1)[7], blob(2)[7]), []
+    for name, mask in zip("tp", masks, strict=True):
+        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing(spacing[::-1])
+        files.append(tmp_path / f"{name}.nii.gz")
+        SimpleITK.WriteImage(image, str(files[-1]))
+    scores = measure(Pair(*files, {"one": 1}, None, {"one": 1.0}, SimpleITKIO))
+    expected = compute_surface_dice_at_tolerance(compute_surface_distances(*masks, spacing), 1.0)
+    assert 0 < expected < 1
+    assert scores["one"][1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_natural_images_have_contours(tmp_path):
+    masks, files = (blob(1)[7], blob(2)[7]), [tmp_path / "t.png", tmp_path / "p.png"]
+    for file, mask in zip(files, masks, strict=True):
+        NaturalImage2DIO().write_seg(mask[None].astype(np.uint8), str(file), {})
+    scores = measure(Pair(*files, {"one": 1}, None, {"one": 1.0}, NaturalImage2DIO))
+    expected = compute_surface_dice_at_tolerance(compute_surface_distances(*masks, (1, 1)), 1.0)
+    assert scores["one"][1] == expected
+
+
+def test_a_volume_of_one_thin_slice_stays_a_volume():
+    a, b = blob(1)[7:8], blob(2)[7:8]
+    expected = compute_surface_dice_at_tolerance(compute_surface_distances(a, b, SPACING), 1.0)
+    assert surface_dice(a, b, SPACING, 1.0) == expected
+
+
 def test_absent_classes(pair):
     """One: in neither; two: in the truth only; three: in the prediction only."""
     truth, prediction = np.zeros((2, 8, 9, 10), np.uint8)
@@ -95,7 +127,55 @@ def test_ignored_voxels_do_not_count(pair):
     truth = np.where(blob(3), 1, 0)
     prediction = truth.copy()
     truth[:7], prediction[:7] = 9, 2  # whatever is predicted there
-    assert measure(pair(truth, prediction, {"one": 1}, ignore_label=9))["one"] == (1.0, 1.0)
+    scores = measure(pair(truth, prediction, {"one": 1, "two": 2}, ignore_label=9))
+    assert scores["one"] == (1.0, 1.0)
+    assert all(map(math.isnan, scores["two"]))
+
+
+@pytest.mark.parametrize("file", ["t", "p"])
+def test_other_labels_are_refused_in_truth_and_prediction(pair, file):
+    maps = {"t": np.where(blob(1), 1, 0), "p": np.where(blob(2), 1, 0)}
+    maps[file][blob(3)] = 11
+    maps[file][0, 0, 0] = 12
+    message = rf"{file}.nii.gz holds the values 11, 12; dataset.json names 0, 1, 2, 9: these are other labels"
+    with pytest.raises(ValueError, match=message):
+        measure(pair(maps["t"], maps["p"], ignore_label=9))
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.5])
+def test_a_map_of_probabilities_is_no_label_map(pair, tmp_path, bad):
+    made = replace(pair(blob(1), blob(2)), prediction=tmp_path / "p.mha")  # of NIfTI, ITK makes NaN 0
+    image = SimpleITK.GetImageFromArray(np.where(blob(2), np.float32(bad), np.float32(0)))
+    image.SetSpacing(SPACING[::-1])
+    SimpleITK.WriteImage(image, str(made.prediction))
+    with pytest.raises(ValueError, match=rf"p.mha holds the values {bad}; .* no label map"):
+        measure(made)
+    values = np.linspace(0, 1, 25 * 21 * 14, dtype=np.float32).reshape(14, 25, 21)
+    image = SimpleITK.GetImageFromArray(values)
+    image.SetSpacing(SPACING[::-1])
+    SimpleITK.WriteImage(image, str(made.prediction))
+    with pytest.raises(ValueError, match=r"\.\.\. \(7348 such values\)"):
+        measure(made)
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3},
+        {"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]},
+        {"whole": [1, 2, 4, 7], "core": [2, 4], "enhancing": 4},  # 1 and 7 are in regions only
+    ],
+)
+def test_what_nnunet_predicts_of_regions_passes(pair, regions):
+    order = [1, 2, max(regions["whole"]) if regions["enhancing"] != 4 else 4]
+    description = {"labels": {"background": 0, **regions}, "regions_class_order": order}
+    manager = PlansManager({"label_manager": "LabelManager"}).get_label_manager(description)
+    probabilities = np.random.default_rng(0).uniform(size=(3, 14, 25, 21)).astype(np.float32)
+    prediction = np.asarray(manager.convert_probabilities_to_segmentation(probabilities))
+    assert set(np.unique(prediction)) == {0, *order}
+    truth = np.random.default_rng(1).choice([0, *regions["whole"]], prediction.shape)
+    scores = measure(pair(truth, prediction, dict(Labels.of(description).classes)))
+    assert all(0 < dice < 1 for dice, _ in scores.values())
 
 
 def test_regions_are_the_union_of_their_labels(pair):
@@ -137,6 +217,49 @@ def test_damaged_files_are_named_and_the_rest_is_kept(pair, tmp_path, content, m
     assert len(list((tmp_path / "cache").glob("*.json"))) == 1
 
 
+@pytest.mark.parametrize("part", [0.4, 0.95])
+@pytest.mark.parametrize("file", ["t", "p"])
+def test_a_file_that_was_cut_off_is_named(pair, file, part):
+    """ITK reads it without an error, and what is missing as background."""
+    noisy = np.random.default_rng(0).integers(0, 3, (14, 25, 21))
+    made = pair(noisy, noisy)
+    damaged = made.truth if file == "t" else made.prediction
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: int(part * len(whole))])
+    assert SimpleITKIO().read_seg(str(damaged))[0].shape == (1, 14, 25, 21)
+    with pytest.raises(ValueError, match=rf"{file}.nii.gz cannot be read \(.*ended before.*\); make it again"):
+        measure(made)
+
+
+def test_a_damaged_truth_is_named_once(pair, tmp_path):
+    good = pair(blob(1), blob(2))
+    good.truth.write_bytes(b"")
+    with pytest.raises(ValueError, match="3 of 3 predictions cannot be compared") as error:
+        measure_all([good] * 3, 1, tmp_path / "cache")
+    assert str(error.value).count("t.nii.gz is empty") == 1
+
+
+def test_the_reader_is_that_of_the_first_file_that_can_be_read(pair, tmp_path, capsys):
+    made = pair(blob(1), blob(2))
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(b"no image")
+    description = {"file_ending": ".nii.gz"}
+    assert reader_of(description, [damaged, made.truth]) is reader_of(description, [damaged]) is SimpleITKIO
+    assert "Traceback" not in "".join(capsys.readouterr())
+    with pytest.raises(ValueError, match=r"file_ending \.xyz in dataset.json: nnU-Net has no reader"):
+        reader_of({"file_ending": ".xyz"}, [made.truth])
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "null", '{"one": 1}', '{"one": ["a", 1]}', '{"two": [1, 1]}'])
+def test_what_is_no_kept_result_is_made_again(pair, tmp_path, content):
+    made = pair(blob(1), blob(2), {"one": 1})
+    (first,) = measure_all([made], 1, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").glob("*.json")
+    kept.write_text(content)
+    assert measure_all([made], 1, tmp_path / "cache") == [first]
+    assert json.loads(kept.read_text()) == {"one": list(first["one"])}
+
+
 def test_the_second_call_reads_what_the_first_has_found(pair, tmp_path):
     made = pair(blob(1), blob(2), {"one": 1})
     (first,) = measure_all([made], 1, tmp_path / "cache")
@@ -168,7 +291,7 @@ def test_means_are_those_of_nnunet_to_the_last_digit(tmp_path, absent, ignore_la
     generator = np.random.default_rng(5)
     scores = {}
     for index in range(7):
-        truth = np.where(blob(index), generator.integers(1, 5, blob(0).shape), 0)
+        truth = np.where(blob(index), generator.integers(1, (ignore_label or 3) + 1, blob(0).shape), 0)
         prediction = np.where(blob(index + 20), generator.integers(1, 4, truth.shape), 0)
         if absent and index % 3 == 0:
             truth[truth == 2], prediction[prediction == 2] = 0, 0

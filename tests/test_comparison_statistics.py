@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunetv2_tpmamba.comparison.statistics import compare_paired, exact_wilcoxon
+from nnunetv2_tpmamba.comparison.statistics import MOST_EXACT, approximate_wilcoxon, compare_paired, exact_wilcoxon
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 13, 30, 52])
@@ -27,6 +27,49 @@ def test_wilcoxon_with_equal_differences_counts_all_signs(seed):
     assert exact_wilcoxon(differences) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("draw", ["normal", "integers"])
+def test_many_differences_are_tested_as_scipy_approximates(draw):
+    generator = np.random.default_rng(2)
+    differences = generator.normal(0.05, 1, 500) if draw == "normal" else generator.integers(-4, 6, 500).astype(float)
+    expected = stats.wilcoxon(differences, method="approx").pvalue
+    assert approximate_wilcoxon(differences) == pytest.approx(expected, rel=1e-9)
+    pair = compare_paired(np.zeros(500), differences)
+    assert not pair.exact
+    assert pair.p == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_approximation_follows_the_exact_test():
+    differences = np.random.default_rng(3).normal(0.1, 1, MOST_EXACT)
+    exact = compare_paired(np.zeros(MOST_EXACT), differences)
+    assert exact.exact
+    assert exact.p == exact_wilcoxon(differences) == pytest.approx(approximate_wilcoxon(differences), rel=0.01)
+
+
+def test_zeros_do_not_count_to_the_number_that_is_exact():
+    differences = np.array([0.0] * 300 + [0.1, 0.2, -0.3])
+    assert compare_paired(np.zeros(303), differences).exact
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_direction_where_mean_and_ranks_disagree(sign):
+    """One large difference outweighs 19 small ones in the mean, but not by ranks."""
+    pair = compare_paired(np.zeros(20), sign * np.array([0.01] * 19 + [-0.9]))
+    assert pair.p < 0.05
+    assert pair.mean * sign < 0 < pair.rank_biserial * sign
+    higher, lower, mean = (19, 1, "-0.0355") if sign > 0 else (1, 19, "+0.0355")
+    by_ranks = "higher" if sign > 0 else "lower"
+    assert pair.verdict() == (
+        f"p = {pair.p:.2g}, but mean and ranks disagree: {by_ranks} by ranks ({higher} cases higher, {lower} lower), "
+        f"yet {mean} in the mean; look at the single cases"
+    )
+
+
+def test_direction_is_of_the_ranks_not_of_the_number_of_wins():
+    pair = compare_paired(np.zeros(14), [-0.01] * 4 + [0.1] * 10)
+    assert pair.verdict().startswith("significantly higher")
+    assert pair.rank_biserial == pytest.approx((95 - 10) / 105)
+
+
 def test_identical_methods_do_not_differ():
     pair = compare_paired([0.8, 0.9, 0.7] * 10, [0.8, 0.9, 0.7] * 10)
     assert (pair.mean, pair.interval, pair.p) == (0, (0, 0), 1)
@@ -46,6 +89,12 @@ def test_six_pairs_in_one_direction_are(n):
     low, high = np.linspace(0.1, 0.5, n), np.linspace(0.3, 0.9, n)
     assert compare_paired(low, high).verdict().startswith(f"significantly higher in {n} cases")
     assert compare_paired(high, low).verdict().startswith(f"significantly lower in {n} cases")
+
+
+@pytest.mark.parametrize(("n", "shown"), [(2, False), (5, False), (6, True)])
+def test_no_interval_of_so_few_cases_that_it_would_be_far_too_narrow(n, shown):
+    low, high = compare_paired(np.zeros(n), np.arange(1.0, n + 1)).interval
+    assert math.isfinite(low) == math.isfinite(high) == shown
 
 
 def test_intervals_of_52_pairs_hold_the_true_difference_as_often_as_they_say():

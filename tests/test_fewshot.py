@@ -1,4 +1,7 @@
+import itertools
 import json
+import math
+import random
 import shutil
 from pathlib import Path
 
@@ -7,7 +10,15 @@ import pytest
 import SimpleITK
 
 from nnunetv2_tpmamba import cli
-from nnunetv2_tpmamba.fewshot import Fold, choose_test, few_shot_folds, number_of_test_cases, table
+from nnunetv2_tpmamba.fewshot import (
+    MOST_SUBSETS,
+    Fold,
+    choose_test,
+    covering_subset,
+    few_shot_folds,
+    number_of_test_cases,
+    table,
+)
 
 BOTH = {f"case{index:02}": {"liver", "spleen"} for index in range(30)}
 TEST = [f"case{index:02}" for index in range(6)]
@@ -48,6 +59,45 @@ def test_draws_hold_a_class_of_a_single_case(number, size):
     assert not any(fold.missing for fold in folds)
 
 
+RARE = {f"case{index:03}": {"common"} for index in range(101)} | {
+    f"case{10 * index + place:03}": {"common", name} for index, name in enumerate("ABC", 1) for place in (0, 5)
+}
+"""101 cases; A, B and C are in two cases each, so 8 subsets of 3 hold all classes."""
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_draws_find_the_few_subsets_with_every_class_among_many(seed):
+    assert math.comb(100, 3) > MOST_SUBSETS
+    folds = few_shot_folds(RARE, ["case000"], [3], 5, seed)
+    assert not any(fold.missing for fold in folds)
+    assert len(set(draws_of(folds, 3))) == 5
+
+
+def test_all_subsets_with_every_class_come_first():
+    folds = few_shot_folds(RARE, ["case000"], [3], 12, seed=0)
+    assert [bool(fold.missing) for fold in folds[1:]] == [False] * 8 + [True] * 4
+
+
+def test_the_search_reaches_subsets_that_the_greedy_choice_misses():
+    """{x, y} hold all six classes; the greedy choice takes the case with most classes first, after which two miss."""
+    classes = {"most": set("abcd"), "x": set("abe"), "y": set("cdf"), "e": {"e"}, "f": {"f"}}
+    found = {covering_subset(classes, list(classes), 2, random.Random(seed)) for seed in range(50)}
+    assert ("x", "y") in found
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("classes", [RARE, BOTH, {f"{index:03}": {str(index % 5)} for index in range(60)}])
+def test_more_draws_begin_with_the_fewer(classes, seed):
+    test = sorted(classes)[:1]
+    draws = [draws_of(few_shot_folds(classes, test, [4], number, seed), 4) for number in (1, 2, 5, 9, 15)]
+    for fewer, more in itertools.pairwise(draws):
+        assert more[: len(fewer)] == fewer
+
+
+def test_the_same_seed_gives_the_same_folds():
+    assert few_shot_folds(RARE, ["case000"], [3], 5, 1) == few_shot_folds(RARE, ["case000"], [3], 5, 1)
+
+
 def test_classes_that_no_draw_can_hold_are_named():
     classes = {name: {name} for name in "abcd"}
     folds = few_shot_folds(classes, ["d"], [2], 3, seed=0)
@@ -79,6 +129,10 @@ def test_number_of_test_cases(test, cases, count):
         (30, 30, "--test 30 leaves no training case of 30; give from 1 to 29 cases"),
         (0, 30, "--test 0 leaves no training"),
         (2.5, 30, "--test 2.5: give a whole number"),
+        (math.inf, 30, "--test inf: give a whole number"),
+        (math.nan, 30, "--test nan: give a whole number"),
+        (float("1e400"), 30, "--test inf: give a whole number"),
+        (-1, 30, "--test -1 leaves no training"),
         (1, 1, "there are 1 cases with labels; two are needed"),
     ],
 )
@@ -194,11 +248,42 @@ class TestCommand:
             (["-n", "2", "2"], "give every number once"),
             (["-n", "9"], "-n 9: there are 5 training cases"),
             (["--draws", "0"], "--draws 0"),
+            *((["--test", test], "give a whole number of cases") for test in ("inf", "nan", "1e400")),
+            (["--script", "absent/train.sh"], "--script absent/train.sh: there is no folder absent; make it first"),
+            (["--script", "/", "--overwrite"], "--script / is a folder; name a file"),
         ],
     )
     def test_wrong_requests_change_nothing(self, folder, run, arguments, message):
         assert message in run(*arguments, status=1)
         assert not (folder / "splits_final.json").exists()
+
+    def test_a_name_that_is_a_number_too_is_asked_for(self, folder, run):
+        truth = folder / "gt_segmentations"
+        (truth / "case_3.nii.gz").rename(truth / "3.nii.gz")
+        assert "--test 3 is a number and the name of a case; for the number write 3.000" in run("--test", 3, status=1)
+        assert not (folder / "splits_final.json").exists()
+        run("--test", "3.000")
+        assert len(json.loads((folder / "splits_final.json").read_text())[0]["val"]) == 3
+        run("--test", 3, 3)
+        assert json.loads((folder / "splits_final.json").read_text())[0]["val"] == ["3"]
+        run("--test", 3, "case_2")
+        assert json.loads((folder / "splits_final.json").read_text())[0]["val"] == ["3", "case_2"]
+
+    @pytest.mark.parametrize("damage", ["cut", "empty", "no image"])
+    def test_a_damaged_label_map_is_named(self, folder, run, damage):
+        path = folder / "gt_segmentations" / "case_0.nii.gz"
+        whole = path.read_bytes()
+        path.write_bytes({"cut": whole[: len(whole) * 9 // 10], "empty": b"", "no image": b"no image"}[damage])
+        errors = run(status=1).strip().splitlines()
+        assert len([line for line in errors if str(path) in line]) == 1
+        assert "make it again" in errors[-1]
+        assert "Traceback" not in "".join(errors)
+        assert not (folder / "splits_final.json").exists()
+
+    @pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"labels": {}}', '{"labels": {"a": 1}}'])
+    def test_a_damaged_dataset_json_is_named(self, folder, run, content):
+        (folder / "dataset.json").write_text(content)
+        assert f"{folder / 'dataset.json'} " in run(status=1)
 
     def test_not_preprocessed(self, folder, run):
         shutil.rmtree(folder / "gt_segmentations")

@@ -17,7 +17,7 @@ ALLOWED = {
     "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
     | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file", "files"}
     | {"splits"},
-    "comparison": {"fewshot", "checkpoints", "files"},
+    "comparison": {"fewshot", "splits", "checkpoints", "files"},
     "adapter_file": {"trainer", "checkpoints", "files"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
     "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},

@@ -8,13 +8,15 @@ and nothing is changed while there are trainings on them.
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_tpmamba.cli.dataset import find_preprocessed
+from nnunetv2_tpmamba.cli.dataset import find_preprocessed, find_results
 from nnunetv2_tpmamba.fewshot import (
+    PROTOCOL,
     TEST_FRACTION,
     Fold,
     choose_test,
@@ -26,7 +28,6 @@ from nnunetv2_tpmamba.files import whole_or_absent
 
 HELP = "write splits with few training cases, drawn at random, and one fixed test set"
 TRAINERS = ("nnUNetTrainer", "nnUNetTrainerTPMamba")
-PROTOCOL = "fewshot.json"
 TABLE = "fewshot.md"
 
 
@@ -59,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     folder = find_preprocessed(args.d)
-    if args.script not in (None, "-") and Path(args.script).exists() and not args.overwrite:
-        raise FileExistsError(f"--script {args.script} exists; name another file, or replace it with --overwrite")
+    if args.script not in (None, "-"):
+        check_script(Path(args.script), args.overwrite)
     if args.draws < 1:
         raise ValueError(f"--draws {args.draws}: give at least 1")
     if len(set(args.n)) < len(args.n):
@@ -83,15 +84,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_script(path: Path, overwrite: bool) -> None:
+    """Refuse what cannot be written before the splits are."""
+    if path.is_dir():
+        raise FileExistsError(f"--script {path} is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"--script {path} exists; name another file, or replace it with --overwrite")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--script {path}: there is no folder {path.parent}; make it first, or name another")
+
+
 def classes_of_cases(folder: Path) -> dict[str, set[str]]:
     """Which classes (or regions) of ``dataset.json`` the truth of each preprocessed case holds.
 
     Raises:
         FileNotFoundError: the dataset was not preprocessed.
+        ValueError: ``dataset.json`` or a label map is damaged.
     """
     import numpy as np
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
     from tqdm import tqdm
+
+    from nnunetv2_tpmamba.comparison.labels import read_description
+    from nnunetv2_tpmamba.comparison.metrics import read, reader_of
 
     truth = folder / "gt_segmentations"
     if not (folder / "dataset.json").is_file() or not truth.is_dir():
@@ -99,16 +113,16 @@ def classes_of_cases(folder: Path) -> dict[str, set[str]]:
             f"{truth} does not exist; preprocess the dataset first: nnUNetv2_plan_and_preprocess -d "
             f"{int(folder.name[7:10])}"
         )
-    description = json.loads((folder / "dataset.json").read_text())
+    description = read_description(folder / "dataset.json")
     ending = description["file_ending"]
     files = sorted(path for path in truth.iterdir() if path.name.endswith(ending))
     if not files:
         raise FileNotFoundError(f"{truth} holds no file that ends with {ending}; preprocess the dataset again")
-    reader = determine_reader_writer_from_dataset_json(description, str(files[0]), verbose=False)()
+    reader = reader_of(description, files)
     labels = {name: value for name, value in description["labels"].items() if name not in ("background", "ignore")}
     classes = {}
     for file in tqdm(files, desc="Reading labels", unit="case", disable=None):
-        values = set(np.unique(reader.read_seg(str(file))[0]).astype(int).tolist())
+        values = set(np.unique(read(file, reader)[0]).tolist())
         classes[file.name.removesuffix(ending)] = {
             name for name, value in labels.items() if values & set(value if isinstance(value, list) else [value])
         }
@@ -119,8 +133,13 @@ def test_cases(test: Sequence[str], classes: dict[str, set[str]], seed: int) -> 
     """The cases named, or as many as the one number says.
 
     Raises:
-        ValueError: unknown cases, or no training case left.
+        ValueError: unknown cases, no training case left, or a name that is a number too.
     """
+    if len(test) == 1 and test[0] in classes and is_number(test[0]):
+        raise ValueError(
+            f"--test {test[0]} is a number and the name of a case; for the number write {float(test[0]):.3f}, for the "
+            f"case give its name twice: --test {test[0]} {test[0]}"
+        )
     unknown = [name for name in test if name not in classes]
     if not unknown:
         if len(set(test)) == len(classes):
@@ -134,6 +153,13 @@ def test_cases(test: Sequence[str], classes: dict[str, set[str]], seed: int) -> 
             f"as {next(iter(classes))}"
         ) from None
     return choose_test(classes, number_of_test_cases(number, len(classes)), seed)
+
+
+def is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def write_splits(folder: Path, folds: Sequence[Fold], seed: int) -> None:
@@ -174,16 +200,9 @@ def trained_folds(dataset_name: str) -> list[Path]:
     """Folders of trainings on a fold of the splits; ``fold_all`` is none.
 
     Raises:
-        OSError: ``nnUNet_results`` is not set.
+        OSError: ``nnUNet_results`` is not set, so it cannot be seen whether there are any.
     """
-    from nnunetv2.paths import nnUNet_results
-
-    if not nnUNet_results.is_set():
-        raise OSError(
-            "the environment variable nnUNet_results is not set, so it cannot be seen whether there are trainings on "
-            "the present splits; export it as for nnUNetv2_train"
-        )
-    return sorted(Path(nnUNet_results, dataset_name).glob("*__*__*/fold_[0-9]*"))
+    return sorted((find_results() / dataset_name).glob("*__*__*/fold_[0-9]*"))
 
 
 def back_up(path: Path) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import repeat
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..files import whole_or_absent
 from .metrics import Pair, Scores, measure
 
-VERSION = 1  # of what is measured: another one, and nothing kept is used
+VERSION = 2  # of what is measured: another one, and nothing kept is used
 
 
 def cache_folder() -> Path:
@@ -45,7 +45,7 @@ def measure_all(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Sco
             outcomes = list(progress(pool.map(scores_or_error, pairs, repeat(folder))))
     errors = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if errors:
-        named = "\n".join(f"  {error}" for error in errors)
+        named = "\n".join(f"  {error}" for error in dict.fromkeys(errors))  # methods share a damaged truth
         raise ValueError(f"{len(errors)} of {len(pairs)} predictions cannot be compared:\n{named}")
     return [outcome for outcome in outcomes if not isinstance(outcome, str)]
 
@@ -61,10 +61,8 @@ def scores_or_error(pair: Pair, folder: Path) -> Scores | str:
 def measure_once(pair: Pair, folder: Path) -> Scores:
     """:func:`measure`, or what it found earlier for files of the same content."""
     kept = folder / f"{fingerprint(pair)}.json"
-    try:
-        return {name: (dice, nsd) for name, (dice, nsd) in json.loads(kept.read_text()).items()}
-    except (OSError, ValueError):
-        pass
+    if (known := read_scores(kept, pair.classes)) is not None:
+        return known
     scores = measure(pair)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +71,15 @@ def measure_once(pair: Pair, folder: Path) -> Scores:
     except OSError:
         pass
     return scores
+
+
+def read_scores(kept: Path, classes: Collection[str]) -> Scores | None:
+    """None where there are none, or the file holds anything else."""
+    try:
+        scores = {name: (float(dice), float(nsd)) for name, (dice, nsd) in json.loads(kept.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return scores if scores.keys() == set(classes) else None
 
 
 def fingerprint(pair: Pair) -> str:

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
-from nnunetv2_tpmamba.fewshot import Fold
-
+from ..fewshot import PROTOCOL, Fold
+from ..splits import SPLITS
 from .cache import measure_all
-from .metrics import Pair
-from .results import Group, Results
-from .runs import Labels, Run, files_of_cases, model_folder, read_json, read_run, trained_folds, unfinished
+from .fairness import Splits, read_splits, unfair
+from .labels import Labels, check_description, read_description, read_json
+from .metrics import Pair, reader_of
+from .results import MEAN, Group, Results
+from .runs import Run, files_of_cases, model_folder, read_run, trained_folds, unfinished
 
-PROTOCOL = "fewshot.json"
+ALL = "all"  # nnU-Net's fold that trains on all cases, and validates on them too
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def gather_trainings(
         folds: None: those that all models have finished.
 
     Raises:
-        ValueError: no results, an unfinished fold that was asked for, no common fold, different classes.
+        ValueError: no results, an unfinished fold that was asked for, one asked for twice, no common fold, different
+            classes, a damaged or missing file of the dataset.
     """
+    if folds is not None and len(set(folds)) < len(folds):
+        raise ValueError(f"-f {' '.join(folds)}: give every fold once")
     notes: list[str] = []
     folders = {method: model_folder(results, *model) for method, model in models.items()}
-    description = read_json(preprocessed / "dataset.json")
-    labels = {
-        method: Labels.of(read_json(folder / "dataset.json"), read_json(folder / "plans.json"))
-        for method, folder in folders.items()
-    }
+    description = read_description(preprocessed / "dataset.json")
+    labels = {method: labels_of_model(folder) for method, folder in folders.items()}
     first, *others = labels
     for other in others:
         if labels[other] != labels[first]:
@@ -70,14 +70,25 @@ def gather_trainings(
                 raise ValueError(f"fold {fold} of {method} {reason}: {folder / f'fold_{fold}'}")
     ending = description["file_ending"]
     runs = [read_run(method, folder, fold, ending) for method, folder in folders.items() for fold in chosen]
-    groups = groups_of(preprocessed, chosen, notes)
+    if ALL in chosen:
+        notes.append(f"Fold {ALL} is scored on the cases it was trained on.")
+    splits = read_splits(preprocessed / SPLITS, chosen, notes)
+    groups = groups_of(preprocessed / PROTOCOL, chosen, splits, notes)
+    notes += unfair(runs, splits)
     name, reference = preprocessed.name, preprocessed / "gt_segmentations"
+    if not reference.is_dir():
+        raise ValueError(f"{reference}, the folder of the truth, does not exist; preprocess the dataset again")
     title = f"{name}: {' and '.join(folders)}"
     return Gathered(title, runs, labels[first], groups, notes, reference, description, name)
 
 
+def labels_of_model(folder: Path) -> Labels:
+    source = folder / "dataset.json"
+    return Labels.of(read_description(source), read_json(folder / "plans.json"), source)
+
+
 def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
-    """Those that all have finished; the others are named in the notes."""
+    """Those that all have finished, ``all`` only if there is no other; the rest is named in the notes."""
     begun = {fold: None for folder in folders.values() for fold in trained_folds(folder)}
     common = []
     for fold in begun:
@@ -86,41 +97,64 @@ def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
             notes.append(f"Fold {fold} is left out. {'; '.join(reasons)}.")
         else:
             common.append(fold)
+    if ALL in common and len(common) > 1:
+        common.remove(ALL)
+        notes.append(f"Fold {ALL} is left out: it is scored on the cases it was trained on (-f {ALL} shows it).")
     if not common:
         raise ValueError("there is no fold that all have finished:\n  " + "\n  ".join(notes or ["none was trained"]))
     return common
 
 
-def groups_of(preprocessed: Path, folds: Sequence[str], notes: list[str]) -> tuple[Group, ...]:
-    """By number of training cases where ``nnUNetv2_tpmamba fewshot`` wrote the splits, else all folds in one."""
-    together = (Group(f"fold {folds[0]}" if len(folds) == 1 else f"{len(folds)} folds", tuple(folds)),)
-    splits, protocol = preprocessed / "splits_final.json", preprocessed / PROTOCOL
-    if not splits.is_file():
-        if any(fold != "all" for fold in folds):
-            notes.append(f"{splits} is missing, so it is not known which cases were trained on.")
-        return together
-    if not protocol.is_file():
-        return together
-    try:
-        table = {str(values["fold"]): Fold.from_json(values) for values in read_json(protocol)["folds"]}
-        belongs = [fold.split() for fold in table.values()] == read_json(splits)
-    except (ValueError, KeyError, TypeError):
-        belongs = False
-    if not belongs:
-        notes.append(f"{PROTOCOL} does not belong to the present splits_final.json and is not used.")
-    if not belongs or not set(folds) <= set(table):
-        return together
+def groups_of(protocol: Path, folds: Sequence[str], splits: Splits | None, notes: list[str]) -> tuple[Group, ...]:
+    """By number of training cases where ``nnUNetv2_tpmamba fewshot`` wrote the splits, else all folds in one.
+
+    ``all``, and a fold that the protocol does not know, are groups of their own.
+    """
+    table = few_shot_table(protocol, splits, notes)
+    if not table:
+        real = tuple(fold for fold in folds if fold != ALL)
+        groups = [Group(f"fold {real[0]}" if len(real) == 1 else f"{len(real)} folds", real)] if real else []
+        return (*groups, *(alone(fold) for fold in folds if fold == ALL))
     sizes: dict[int, list[str]] = {}
     for fold in folds:
-        sizes.setdefault(len(table[fold].train), []).append(fold)
-    return tuple(
-        Group(f"{size} training cases" if size > 1 else "1 training case", tuple(sizes[size]), size)
-        for size in sorted(sizes, reverse=True)
+        if fold in table:
+            sizes.setdefault(len(table[fold].train), []).append(fold)
+    return (
+        *(
+            Group(f"{size} training cases" if size > 1 else "1 training case", tuple(sizes[size]), size)
+            for size in sorted(sizes, reverse=True)
+        ),
+        *(alone(fold) for fold in folds if fold not in table),
     )
 
 
+def alone(fold: str) -> Group:
+    return Group(f"fold {fold}", (fold,))
+
+
+def few_shot_table(protocol: Path, splits: Splits | None, notes: list[str]) -> dict[str, Fold]:
+    """What each fold is; empty, and a note, where the protocol does not belong to the splits."""
+    if splits is None or not protocol.is_file():
+        return {}
+    try:
+        table = {str(values["fold"]): Fold.from_json(values) for values in read_json(protocol)["folds"]}
+        if [fold.split() for fold in table.values()] == splits:
+            return table
+    except (ValueError, KeyError, TypeError):
+        pass
+    notes.append(f"{PROTOCOL} does not belong to the present {SPLITS} and is not used.")
+    return {}
+
+
 def gather_folders(folders: Mapping[str, Path], reference: Path, description: Mapping[str, Any]) -> Gathered:
-    """Plain folders of predictions as runs of one fold."""
+    """Plain folders of predictions as runs of one fold.
+
+    Raises:
+        ValueError: no folder, or a ``dataset.json`` that cannot be used.
+    """
+    check_description(description, "dataset.json")
+    if not reference.is_dir():
+        raise ValueError(f"--reference {reference} is no folder; name the folder of the truth")
     runs = []
     for method, folder in folders.items():
         if not folder.is_dir():
@@ -131,7 +165,16 @@ def gather_folders(folders: Mapping[str, Path], reference: Path, description: Ma
 
 
 def measure(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
-    """Measure the cases that the runs of each fold share and whose truth is known."""
+    """Measure the cases that the runs of each fold share and whose truth is known.
+
+    Raises:
+        ValueError: a class called as the mean is, no common case, files that cannot be compared.
+    """
+    if MEAN in gathered.labels.classes:
+        raise ValueError(
+            f"a class is called {MEAN!r}, which is the name of the mean over classes; give it another name in each "
+            "dataset.json, of the dataset and of the trained models"
+        )
     runs, notes, reference = gathered.runs, [*gathered.notes], gathered.reference
     methods = tuple(dict.fromkeys(run.method for run in runs))
     by_fold: dict[str, list[Run]] = {}
@@ -152,9 +195,7 @@ def measure(gathered: Gathered, tolerance: Mapping[str, float], processes: int, 
         if not cases:
             raise ValueError(f"there is no case{place} that all have predicted and {reference} has the truth of")
         jobs += [(run, case) for run in of_fold for case in cases]
-    reader = determine_reader_writer_from_dataset_json(
-        dict(gathered.description), str(truths[jobs[0][1]]), verbose=False
-    )
+    reader = reader_of(gathered.description, (truths[case] for _, case in jobs))
     pairs = [
         Pair(
             truths[case],
@@ -169,24 +210,9 @@ def measure(gathered: Gathered, tolerance: Mapping[str, float], processes: int, 
     scores: dict[tuple[str, str], dict] = {}
     for (run, case), measured_scores in zip(jobs, measure_all(pairs, processes, cache), strict=True):
         scores.setdefault((run.method, run.fold), {})[case] = measured_scores
-    notes = [*notes, *differences(runs, methods)]
     by_key = {(run.method, run.fold): run for run in runs}
     classes = tuple(gathered.labels.classes)
     return Results(gathered.title, methods, classes, tolerance, gathered.groups, by_key, scores, notes)
-
-
-def differences(runs: Sequence[Run], methods: Sequence[str]) -> list[str]:
-    """What makes a comparison of these trainings unfair, or is not known."""
-    notes = []
-    epochs = {method: sorted({run.cost.epochs for run in runs if run.method == method}, key=str) for method in methods}
-    if len({tuple(numbers) for numbers in epochs.values()}) > 1 or any(len(numbers) > 1 for numbers in epochs.values()):
-        shown = "; ".join(f"{m}: {', '.join('unknown' if n is None else str(n) for n in v)}" for m, v in epochs.items())
-        notes.append(f"The trainings differ in epochs. {shown}.")
-    if len({run.data for run in runs if run.data}) > 1:
-        notes.append(
-            "The trainings were prepared from different states of the dataset (their dataset_fingerprint.json differ)."
-        )
-    return notes
 
 
 def named(labels: Labels) -> str:

@@ -1,7 +1,10 @@
 """Dice and normalised surface Dice of one prediction, per class."""
 
+import gzip
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,12 @@ from typing import Any
 import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-NO_THICKNESS = 999  # mm between "slices" that nnU-Net gives 2D images
+NO_THICKNESS = 999  # of a 2D image, in mm or in times its largest spacing, by nnU-Net's readers
 GEOMETRY_TOLERANCE = 1e-3  # mm
+MOST_VALUES_NAMED = 5
+CHUNK = 1 << 20  # bytes
 
 Scores = dict[str, tuple[float, float]]
 """Dice and normalised surface Dice of each class; NaN where it is absent from truth and prediction."""
@@ -35,6 +41,14 @@ class Pair:
     tolerance: Mapping[str, float]
     reader: type[BaseReaderWriter]
 
+    @property
+    def known(self) -> list[int]:
+        """All values that a label map may hold: background, those of all classes and regions, the ignore label."""
+        values = {0} if self.ignore_label is None else {0, self.ignore_label}
+        for value in self.classes.values():
+            values.update(value if isinstance(value, tuple) else (value,))
+        return sorted(values)
+
 
 def measure(pair: Pair) -> Scores:
     """Read both files and measure every class.
@@ -43,11 +57,13 @@ def measure(pair: Pair) -> Scores:
     ignored voxels are background of both when surfaces are compared.
 
     Raises:
-        ValueError: a file cannot be read, or the two are not of one geometry.
+        ValueError: a file cannot be read or holds other labels, or the two are not of one geometry.
     """
     truth, truth_properties = read(pair.truth, pair.reader)
     prediction, properties = read(pair.prediction, pair.reader)
     check_geometry(pair, truth, prediction, truth_properties, properties)
+    check_labels(pair.truth, truth, pair.known)
+    check_labels(pair.prediction, prediction, pair.known)
     ignored = truth == pair.ignore_label if pair.ignore_label is not None else None
     spacing = tuple(float(value) for value in truth_properties["spacing"])
     scores = {}
@@ -78,11 +94,17 @@ def surface_dice(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float
 
     if not truth.any() or not prediction.any():  # of which the package makes an error with NumPy 2
         return 0.0 if truth.any() or prediction.any() else math.nan
-    if spacing[0] == NO_THICKNESS and len(truth) == 1:
+    if len(truth) == 1 and is_two_dimensional(spacing):
         truth, prediction, spacing = truth[0], prediction[0], spacing[1:]
     part = bounding_box(truth | prediction)  # all that is outside costs time only
     distances = compute_surface_distances(truth[part], prediction[part], spacing)
     return float(compute_surface_dice_at_tolerance(distances, tolerance))
+
+
+def is_two_dimensional(spacing: tuple[float, ...]) -> bool:
+    """Whether the distance of "slices" is one that nnU-Net's readers make up for a 2D image."""
+    thickness, *in_plane = spacing
+    return any(math.isclose(thickness, NO_THICKNESS * unit, rel_tol=1e-6) for unit in (1.0, max(in_plane)))
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -98,11 +120,43 @@ def read(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict[s
     if file.stat().st_size == 0:
         raise ValueError(f"{file} is empty; it was cut off while being written: make it again")
     try:
+        if file.name.endswith(".gz"):
+            read_to_the_end(file)
         labels, properties = reader().read_seg(str(file))
     except Exception as error:  # whatever the reader's library makes of a damaged file
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{file} cannot be read ({lines[-1].strip()}); make it again") from error
     return labels[0], properties
+
+
+def read_to_the_end(file: Path) -> None:
+    """Raise what :mod:`gzip` does for a file that was cut off, of which ITK says nothing."""
+    with gzip.open(file) as stream:
+        while stream.read(CHUNK):
+            pass
+
+
+def reader_of(description: Mapping[str, Any], files: Iterable[Path]) -> type[BaseReaderWriter]:
+    """nnU-Net's reader for a dataset's label maps, by the first of them that can be read.
+
+    Raises:
+        ValueError: nnU-Net has none for this ``file_ending``.
+    """
+    for example in (*map(str, files), None):  # None: all are damaged, which reading them will say
+        with redirect_stderr(io.StringIO()), suppress(RuntimeError):  # of a damaged one it prints the traceback
+            return determine_reader_writer_from_dataset_json(dict(description), example, verbose=False)
+    raise ValueError(f"file_ending {description['file_ending']} in dataset.json: nnU-Net has no reader for such files")
+
+
+def check_labels(file: Path, labels: np.ndarray, known: list[int]) -> None:
+    foreign = np.unique(labels[~np.isin(labels, known)])
+    if len(foreign):
+        more = f", ... ({len(foreign)} such values)" if len(foreign) > MOST_VALUES_NAMED else ""
+        named = ", ".join(f"{value:g}" for value in foreign[:MOST_VALUES_NAMED])
+        raise ValueError(
+            f"{file} holds the values {named}{more}; dataset.json names {', '.join(map(str, known))}: these are other "
+            "labels, or no label map"
+        )
 
 
 def check_geometry(

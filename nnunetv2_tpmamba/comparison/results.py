@@ -12,7 +12,7 @@ from .runs import Run
 from .statistics import Paired, compare_paired
 
 METRICS = ("Dice", "NSD")
-MEAN = "mean"  # the name of the mean over classes among the classes
+MEAN = "mean"  # the name of the mean over classes among the classes, so that no class can have it
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,22 @@
 """What one training left behind: the validated cases, their curve over the epochs, and what it cost."""
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from ..checkpoints import load_without_code
+from .labels import read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-PEAK_MEMORY = re.compile(r"Peak memory: ([\d.]+) GB")
+PEAK_MEMORY = re.compile(r"Peak memory: (\d+(?:\.\d+)?) GB")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Run:
         predictions: the file of each case.
         curve: nnU-Net's pseudo Dice (mean over classes, validation patches) after each epoch.
         data: what the training was prepared from, to see whether two runs share it.
+        iterations_per_epoch: None where nothing says it.
     """
 
     method: str
@@ -47,30 +49,7 @@ class Run:
     curve: tuple[float, ...] = ()
     cost: Cost = Cost()
     data: str = ""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The classes of a dataset, as nnU-Net's evaluation treats them."""
-
-    classes: Mapping[str, int | tuple[int, ...]]
-    ignore_label: int | None
-
-    @classmethod
-    def of(cls, description: Mapping[str, Any], plans: Mapping[str, Any] | None = None) -> "Labels":
-        """From ``dataset.json``; regions where it has any."""
-        manager = PlansManager(plans or {"label_manager": "LabelManager"}).get_label_manager(description)
-        evaluated = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-        names = {as_region(value): name for name, value in description["labels"].items()}
-        labels = {names[as_region(value)]: value for value in evaluated}
-        return cls(
-            {name: value if isinstance(value, tuple) else int(value) for name, value in labels.items()},
-            manager.ignore_label,
-        )
-
-
-def as_region(value: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),)
+    iterations_per_epoch: int | None = None
 
 
 def model_folder(results: Path, trainer: str, plans: str, configuration: str) -> Path:
@@ -116,7 +95,9 @@ def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
         files_of_cases(validation, ending),
         curve,
         cost,
-        fingerprint.read_text() if fingerprint.is_file() else "",
+        fingerprint.read_text(errors="replace") if fingerprint.is_file() else "",
+        # nnU-Net writes all attributes of the trainer to it, as texts
+        known(lambda: int(read_json(fold_folder / "debug.json")["num_iterations_per_epoch"])),
     )
 
 
@@ -125,7 +106,7 @@ def files_of_cases(folder: Path, ending: str) -> dict[str, Path]:
 
 
 def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
-    """Cost and curve, from the newest checkpoint that can be read, and from the training logs."""
+    """Cost and curve, from the newest checkpoint, and from the training logs."""
     peaks = [
         float(value)
         for log in sorted(fold_folder.glob("training_log_*.txt"))
@@ -139,32 +120,42 @@ def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
         checkpoint = load_without_code(path)
     except ValueError:  # then there is just no cost to show
         return Cost(peak_memory_gb=peak), ()
-    logged = checkpoint["logging"]
-    ends, starts = (logged[f"epoch_{what}_timestamps"] for what in ("end", "start"))
-    seconds = [end - start for start, end in zip(starts, ends, strict=False)]
-    weights = checkpoint["network_weights"].values()
-    states = checkpoint["optimizer_state"]["state"].values()
+    seconds = known(lambda: seconds_of_epochs(checkpoint["logging"]))
     cost = Cost(
-        epochs=len(seconds),
+        epochs=None if seconds is None else len(seconds),
         epoch_seconds=float(np.median(seconds)) if seconds else None,
-        hours=float(sum(seconds)) / 3600,
-        # nnU-Net's own networks list some tensors twice
-        parameters=sum({tensor.untyped_storage().data_ptr(): tensor.numel() for tensor in weights}.values()),
-        trained_parameters=sum(largest_tensor(state) for state in states),
+        hours=None if seconds is None else sum(seconds) / 3600,
+        parameters=known(lambda: elements(checkpoint["network_weights"])),
+        trained_parameters=known(lambda: trained_elements(checkpoint["optimizer_state"])),
         checkpoint_bytes=path.stat().st_size,
         peak_memory_gb=peak,
     )
-    return cost, tuple(float(value) for value in logged["mean_fg_dice"])
+    return cost, known(lambda: tuple(float(value) for value in checkpoint["logging"]["mean_fg_dice"])) or ()
+
+
+def known(read: Callable[[], T]) -> T | None:
+    """What is read, or None: trainers of others may write it otherwise, or not at all."""
+    try:
+        return read()
+    except Exception:  # of many kinds, by what is there instead
+        return None
+
+
+def seconds_of_epochs(logged: Mapping[str, Any]) -> list[float]:
+    ends, starts = (logged[f"epoch_{what}_timestamps"] for what in ("end", "start"))
+    return [float(end - start) for start, end in zip(starts, ends, strict=False)]
+
+
+def elements(weights: Mapping[str, Any]) -> int:
+    """Of all tensors; nnU-Net's own networks list some twice."""
+    tensors = [value for value in weights.values() if isinstance(value, torch.Tensor)]
+    return sum({tensor.untyped_storage().data_ptr(): tensor.numel() for tensor in tensors}.values())
+
+
+def trained_elements(optimizer_state: Mapping[str, Any]) -> int | None:
+    """By what the optimiser remembers of each parameter, which without momentum is nothing."""
+    return sum(map(largest_tensor, optimizer_state["state"].values())) or None
 
 
 def largest_tensor(state: Mapping[str, Any]) -> int:
-    """Elements of a parameter, by what the optimiser remembers of it."""
     return max((value.numel() for value in state.values() if isinstance(value, torch.Tensor)), default=0)
-
-
-def read_json(path: Path) -> Any:
-    """Raises ValueError that names the file where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from error

@@ -11,6 +11,7 @@ TIE = 1e-12  # smaller differences are none
 RESAMPLES = 10_000
 LEVEL = 0.05
 FEWEST = 6  # non-zero differences of which an exact two-sided test can be below 0.05
+MOST_EXACT = 200  # non-zero differences; the exact test takes their number to the third power
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,11 @@ class Paired:
 
     Args:
         wins: cases in which b is higher.
-        interval: 95 %, of the mean; NaN for fewer than two cases.
-        p: two-sided exact Wilcoxon signed-rank test; NaN for no case.
-        smallest_p: what the test could reach at best with so many differences.
+        interval: 95 %, of the mean, see :func:`bootstrap_interval`; NaN for fewer than ``FEWEST`` cases.
+        p: two-sided Wilcoxon signed-rank test; NaN for no case.
+        exact: whether p is exact, or the normal approximation for more than ``MOST_EXACT`` differing cases.
+        rank_biserial: how much the ranks of the wins outweigh those of the losses, from -1 to 1; 0 without either.
+        smallest_p: what the exact test could reach at best with so many differences.
     """
 
     n: int
@@ -32,6 +35,8 @@ class Paired:
     losses: int
     interval: tuple[float, float]
     p: float
+    exact: bool
+    rank_biserial: float
     smallest_p: float
 
     def verdict(self) -> str:
@@ -45,7 +50,13 @@ class Paired:
         if differing < FEWEST:
             return f"too few: {differing} differing of {cases} cannot give p below {self.smallest_p:.3g}"
         if self.p < LEVEL:
-            return f"significantly {'higher' if self.mean > 0 else 'lower'} in {cases} (p = {self.p:.2g})"
+            direction = "higher" if self.rank_biserial > 0 else "lower"  # what the test has shown, by ranks
+            if self.mean * self.rank_biserial > 0:
+                return f"significantly {direction} in {cases} (p = {self.p:.2g})"
+            return (
+                f"p = {self.p:.2g}, but mean and ranks disagree: {direction} by ranks ({self.wins} cases higher, "
+                f"{self.losses} lower), yet {self.mean:+.3g} in the mean; look at the single cases"
+            )
         return f"no difference shown in {cases} (p = {self.p:.2g}), which does not prove that there is none"
 
 
@@ -62,6 +73,8 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     differences[np.abs(differences) < TIE] = 0
     n = len(differences)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    exact = wins + losses <= MOST_EXACT
+    ranks = signed_ranks(differences)
     return Paired(
         n,
         float(differences.mean()) if n else math.nan,
@@ -70,19 +83,31 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
         n - wins - losses,
         losses,
         bootstrap_interval(differences),
-        exact_wilcoxon(differences),
+        (exact_wilcoxon if exact else approximate_wilcoxon)(differences),
+        exact,
+        float(ranks.sum() / np.abs(ranks).sum()) if wins + losses else 0.0,
         min(1.0, 2.0 ** (1 - wins - losses)),
     )
 
 
 def bootstrap_interval(differences: np.ndarray) -> tuple[float, float]:
-    """Percentiles of the means of resampled cases; always the same for the same differences."""
-    if len(differences) < 2:
+    """Percentiles of the means of resampled cases; always the same for the same differences.
+
+    Too narrow where cases are few: "95 %" of normal differences holds about 86 % for 6 cases and 93 % for 20.
+    """
+    if len(differences) < FEWEST:
         return math.nan, math.nan
     generator = np.random.default_rng(0)
     means = generator.choice(differences, (RESAMPLES, len(differences))).mean(axis=1)
     low, high = np.quantile(means, (LEVEL / 2, 1 - LEVEL / 2))
     return float(low), float(high)
+
+
+def signed_ranks(differences: np.ndarray) -> np.ndarray:
+    """Ranks of the sizes of the non-zero differences, with the differences' signs."""
+    nonzero = differences[differences != 0]
+    # as they are written, differences of one size should have one rank
+    return np.sign(nonzero) * rankdata(np.round(np.abs(nonzero), 12))
 
 
 def exact_wilcoxon(differences: np.ndarray) -> float:
@@ -91,14 +116,23 @@ def exact_wilcoxon(differences: np.ndarray) -> float:
     SciPy's exact distribution holds only without equal ones. Here the number of sign patterns for each sum of ranks is
     built rank by rank; ranks of equal differences are halves, hence counted twofold.
     """
-    nonzero = differences[differences != 0]
-    if len(nonzero) == 0:
+    signed = np.rint(2 * signed_ranks(differences)).astype(int)
+    if len(signed) == 0:
         return 1.0 if len(differences) else math.nan
-    # as they are written, differences of one size should have one rank
-    ranks = np.rint(2 * rankdata(np.round(np.abs(nonzero), 12))).astype(int)
+    ranks = np.abs(signed)
     probability = np.ones(1)  # of each sum of the positive ranks
     for rank in ranks:
         probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
-    positive = int(ranks[nonzero > 0].sum())
+    positive = int(ranks[signed > 0].sum())
     tail = min(probability[: positive + 1].sum(), probability[positive:].sum())
     return float(min(1.0, 2 * tail))
+
+
+def approximate_wilcoxon(differences: np.ndarray) -> float:
+    """The same by the normal distribution that the sum of the signed ranks has in the limit of many differences.
+
+    Source: ``scipy.stats.wilcoxon(differences, method="asymptotic")``, whose correction for equal differences is that
+    their ranks are averaged.
+    """
+    ranks = signed_ranks(differences)
+    return math.erfc(abs(ranks.sum()) / math.sqrt(2 * (ranks**2).sum()))

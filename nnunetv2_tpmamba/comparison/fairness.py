@@ -1,0 +1,91 @@
+"""What makes a comparison of trainings unfair, or is not known: notes for the top of the report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..splits import SPLITS
+from .labels import read_json
+from .runs import Run
+
+Splits = Sequence[Mapping[str, Sequence[str]]]
+
+
+def unfair(runs: Sequence[Run], splits: Splits | None) -> list[str]:
+    """Notes on trainings of different length or data, or that were validated on what they may have trained on."""
+    epochs = differing("epochs", {(run.method, run.fold): run.cost.epochs for run in runs})
+    iterations = differing("iterations per epoch", {(run.method, run.fold): run.iterations_per_epoch for run in runs})
+    return [*epochs, *iterations, *different_data(runs), *leaks(runs, splits or [])]
+
+
+def differing(what: str, of_runs: Mapping[tuple[str, str], int | None]) -> list[str]:
+    """A note where the trainings differ in a number, or where it is known of some of them only."""
+    if len(set(of_runs.values())) < 2:
+        return []
+    of_methods: dict[str, set[int | None]] = {}
+    for (method, _), value in of_runs.items():
+        of_methods.setdefault(method, set()).add(value)
+    shown = "; ".join(
+        f"{method}: {', '.join('unknown' if value is None else str(value) for value in sorted(values, key=str))}"
+        for method, values in of_methods.items()
+    )
+    if len(set(of_runs.values()) - {None}) > 1:
+        return [f"The trainings differ in {what}. {shown}."]
+    return [f"It is not known whether the trainings differ in {what}. {shown}."]
+
+
+def different_data(runs: Sequence[Run]) -> list[str]:
+    notes = []
+    unknown = dict.fromkeys(run.method for run in runs if not run.data)
+    if unknown and any(run.data for run in runs):
+        notes.append(
+            "It is not known whether the trainings were prepared from the same data: there is no "
+            f"dataset_fingerprint.json of {' and '.join(unknown)}."
+        )
+    if len({run.data for run in runs if run.data}) > 1:
+        notes.append(
+            "The trainings were prepared from different states of the dataset (their dataset_fingerprint.json differ)."
+        )
+    return notes
+
+
+def leaks(runs: Sequence[Run], splits: Splits) -> list[str]:
+    """Validated cases that the present splits list for training of that fold."""
+    notes = []
+    for fold in dict.fromkeys(run.fold for run in runs):
+        if not fold.isdecimal() or int(fold) >= len(splits):
+            continue
+        train = set(splits[int(fold)]["train"])
+        validated = {run.method: train & set(run.predictions) for run in runs if run.fold == fold}
+        if cases := sorted(set().union(*validated.values())):
+            methods = " and ".join(method for method, of_method in validated.items() if of_method)
+            notes.append(
+                f"The present {SPLITS} lists {', '.join(cases)} for training of fold {fold}, but {methods} validated "
+                "on them: they were trained on, or the splits were changed since."
+            )
+    return notes
+
+
+def read_splits(path: Path, folds: Sequence[str], notes: list[str]) -> Splits | None:
+    """nnU-Net's splits; None, and a note, where they are missing or damaged."""
+    state = "damaged" if path.is_file() else "missing"
+    try:
+        splits = read_json(path)
+        if is_splits(splits):
+            return splits
+    except ValueError:
+        pass
+    if any(fold != "all" for fold in folds):
+        notes.append(f"{path} is {state}, so it is not known which cases were trained on.")
+    return None
+
+
+def is_splits(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(fold, dict)
+        and all(
+            isinstance(fold.get(part), list) and all(isinstance(case, str) for case in fold[part])
+            for part in ("train", "val")
+        )
+        for fold in value
+    )

@@ -1,0 +1,76 @@
+"""The classes of a dataset, from nnU-Net's ``dataset.json``, and reading it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a dataset, as nnU-Net's evaluation treats them."""
+
+    classes: Mapping[str, int | tuple[int, ...]]
+    ignore_label: int | None
+
+    @classmethod
+    def of(
+        cls, description: Mapping[str, Any], plans: Mapping[str, Any] | None = None, source: Path | str = "dataset.json"
+    ) -> "Labels":
+        """From ``dataset.json``; regions where it has any.
+
+        Args:
+            source: the file, for messages.
+
+        Raises:
+            ValueError: nnU-Net cannot work with its labels.
+        """
+        try:
+            manager = PlansManager(plans or {"label_manager": "LabelManager"}).get_label_manager(description)
+            evaluated = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+            names = {as_region(value): name for name, value in description["labels"].items()}
+            labels = {names[as_region(value)]: value for value in evaluated}
+            classes = {name: value if isinstance(value, tuple) else int(value) for name, value in labels.items()}
+        except Exception as error:  # nnU-Net raises of many kinds, AssertionError among them
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"nnU-Net cannot use the labels in {source} ({reason}); correct them") from error
+        return cls(classes, manager.ignore_label)
+
+
+def as_region(value: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),)
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read a ``dataset.json``.
+
+    Raises:
+        ValueError: it is missing, damaged, or lacks what names classes and files.
+    """
+    description = read_json(path)
+    check_description(description, path)
+    return description
+
+
+def check_description(description: Any, source: Path | str) -> None:
+    if not isinstance(description, Mapping):
+        raise ValueError(f"{source} holds no object {{...}}; give a dataset.json as nnU-Net has it")
+    required: dict[str, type] = {"labels": dict, "file_ending": str}
+    if "channel_names" in description:  # predictions can be compared without any
+        required["channel_names"] = dict
+    for key, kind in required.items():
+        if not isinstance(description.get(key), kind) or not description[key]:
+            state = "no usable" if key in description else "no"
+            what = "an object {...}" if kind is dict else 'a text such as ".nii.gz"'
+            raise ValueError(f"{source} has {state} {key!r}, which is {what}; give a dataset.json as nnU-Net has it")
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError that names the file where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error

@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_tpmamba.comparison.runs import Cost, read_checkpoint, read_run
+
+LOGGED = {
+    "epoch_start_timestamps": [0.0, 60.0, 120.0],
+    "epoch_end_timestamps": [30.0, 100.0, 150.0],
+    "mean_fg_dice": [np.float32(0.1), np.float64(0.2), 0.3],
+}
+
+
+def checkpoint(**changes):
+    """What nnU-Net's trainer saves, of a network with 30 trained and 70 frozen elements."""
+    weights = {"a": torch.zeros(10, 3), "frozen": torch.zeros(70)}
+    state = {"state": {0: {"momentum_buffer": torch.zeros(10, 3)}}, "param_groups": []}
+    whole = {"network_weights": weights, "optimizer_state": state, "logging": LOGGED} | changes
+    return {name: value for name, value in whole.items() if value != "left out"}
+
+
+def read(folder, **changes):
+    torch.save(checkpoint(**changes), folder / "checkpoint_final.pth")
+    return read_checkpoint(folder)
+
+
+def test_cost_and_curve(tmp_path):
+    cost, curve = read(tmp_path)
+    size = (tmp_path / "checkpoint_final.pth").stat().st_size
+    assert cost == Cost(3, 30.0, 100 / 3600, 100, 30, size, None)
+    assert curve == pytest.approx((0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize("logging", ["left out", None, [], {}, {"mean_fg_dice": None}, {"epoch_end_timestamps": 3}])
+def test_unknown_times_and_curve_of_other_trainers(tmp_path, logging):
+    cost, curve = read(tmp_path, logging=logging)
+    assert (cost.epochs, cost.epoch_seconds, cost.hours) == (None, None, None)
+    assert curve == ()
+    assert (cost.parameters, cost.trained_parameters) == (100, 30)
+
+
+def test_times_without_a_curve(tmp_path):
+    cost, curve = read(tmp_path, logging={name: LOGGED[name] for name in LOGGED if name != "mean_fg_dice"})
+    assert cost.epochs == 3
+    assert curve == ()
+
+
+@pytest.mark.parametrize(
+    "state", ["left out", None, {}, {"state": {}}, {"state": {0: {}}}, {"state": {0: None}}, {"state": [1]}, [1]]
+)
+def test_unknown_number_of_trained_parameters(tmp_path, state):
+    cost, curve = read(tmp_path, optimizer_state=state)
+    assert cost.trained_parameters is None
+    assert (cost.epochs, cost.parameters, len(curve)) == (3, 100, 3)
+
+
+def test_what_is_no_tensor_among_the_weights_does_not_count(tmp_path):
+    cost, _ = read(tmp_path, network_weights={"a": torch.zeros(7), "version": 2})
+    assert cost.parameters == 7
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
+def test_without_a_checkpoint_the_logs_are_read(tmp_path, content):
+    if content is not None:
+        (tmp_path / "checkpoint_final.pth").write_bytes(content)
+    (tmp_path / "training_log_1.txt").write_text("2026: Peak memory: 3.5 GB\n")
+    assert read_checkpoint(tmp_path) == (Cost(peak_memory_gb=3.5), ())
+
+
+def test_peak_memory_is_the_largest_of_all_logs(tmp_path):
+    (tmp_path / "training_log_1.txt").write_text("Epoch 0\n: Peak memory: 3.5 GB\n: Peak memory: 12.0 GB\n")
+    (tmp_path / "training_log_2.txt").write_bytes(b"\xff\xfe: Peak memory: 7 GB\nPeak memory: . GB\nPeak memory: GB")
+    assert read(tmp_path)[0].peak_memory_gb == 12.0
+
+
+def test_peak_memory_that_is_not_logged(tmp_path):
+    (tmp_path / "training_log_1.txt").write_text("Epoch 0\n")
+    assert read(tmp_path)[0].peak_memory_gb is None
+
+
+@pytest.mark.parametrize(
+    ("debug", "expected"),
+    [
+        ('{"num_iterations_per_epoch": "250"}', 250),  # as nnU-Net writes it
+        ('{"num_iterations_per_epoch": 50}', 50),
+        ('{"num_iterations_per_epoch": "many"}', None),
+        ("{}", None),
+        ("[1]", None),
+        ("{", None),
+        (None, None),
+    ],
+)
+def test_iterations_per_epoch(tmp_path, debug, expected):
+    fold = tmp_path / "fold_0"
+    (fold / "validation").mkdir(parents=True)
+    if debug is not None:
+        (fold / "debug.json").write_text(debug)
+    assert read_run("m", tmp_path, "0", ".nii.gz").iterations_per_epoch == expected
+
+
+def test_a_run_names_its_cases_and_data(tmp_path):
+    validation = tmp_path / "fold_0" / "validation"
+    validation.mkdir(parents=True)
+    for name in ("b.nii.gz", "a.nii.gz", "summary.json"):
+        (validation / name).touch()
+    (tmp_path / "dataset_fingerprint.json").write_text(json.dumps({"spacings": []}))
+    run = read_run("m", tmp_path, "0", ".nii.gz")
+    assert list(run.predictions) == ["a", "b"]
+    assert run.data == '{"spacings": []}'
