@@ -1,5 +1,7 @@
 """Image, truth and prediction side by side, to see what a segmentation got right."""
 
+import colorsys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 COLUMN_INCHES = 3.6
-LINE_INCHES = 0.45  # of a title, and of a line of the legend
+LINE_INCHES = 0.45  # of a title, and of two lines of the legend
 DPI = 100
 OPACITY = 0.5  # of the colours over the image
 LEGEND_COLUMNS = 6
+CHARACTER_INCHES = 0.09  # of column names and of the legend
 
 
 @dataclass(frozen=True)
@@ -28,47 +31,64 @@ class Comparison:
     predictions: Mapping[str, np.ndarray]  # by what stands above it
     spacing: tuple[float, float, float]
     window: tuple[float, float]  # the values shown black and white
+    without_image: str = ""  # why there is none, then ``image`` is black
 
 
 def draw_comparisons(cases: Sequence[Comparison], class_names: Mapping[int, str], path: Path) -> None:
     """Write a PNG: per case an axial and below it a coronal slice, each as image, truth and predictions.
 
-    The slices are those where the truth has most classes. The patient's right is on the left, as radiologists look.
+    The slices are those where the truth has most classes; of a single slice, it is all. The patient's right is on the
+    left, as radiologists look.
 
     Args:
-        cases: with the same predictions in all.
+        cases: with equally many predictions in all.
         class_names: of each label value that is not background.
     """
     colours = class_colours(sorted(class_names))
-    columns = ["image", "truth", *cases[0].predictions]
-    legend_lines = -(-len(class_names) // LEGEND_COLUMNS)
-    heights = [[COLUMN_INCHES * proportion(case, axis) for axis in (0, 1)] for case in cases]
-    total = sum(map(sum, heights)) + LINE_INCHES * (len(cases) + legend_lines + 0.5)
-    figure = Figure(figsize=(len(columns) * COLUMN_INCHES, total), dpi=DPI, facecolor="black")
+    columns = 2 + len(cases[0].predictions)
+    legend_columns = columns_of_legend(class_names, columns * COLUMN_INCHES)
+    heights = [
+        {axis: COLUMN_INCHES * proportion(case, axis) for axis in shown_axes(case.truth.shape)} for case in cases
+    ]
+    text_lines = len(cases) - (-len(class_names) // legend_columns) / 2 + 0.5
+    total = sum(sum(of.values()) for of in heights) + LINE_INCHES * text_lines
+    figure = Figure(figsize=(columns * COLUMN_INCHES, total), dpi=DPI, facecolor="black")
     FigureCanvasAgg(figure)
 
     y = total
     for case, case_heights in zip(cases, heights, strict=True):
         y -= LINE_INCHES
         figure.text(0.01, (y + 0.13) / total, case.title, color="white", fontsize=13)
-        for axis, height in enumerate(case_heights):
+        names = ["no image" if case.without_image else "image", "truth", *case.predictions]
+        for axis, height in case_heights.items():
             y -= height
             for column, panel in enumerate(panels(case, axis, colours)):
-                left = column / len(columns)
-                axes = figure.add_axes((left, y / total, 0.995 / len(columns), (height - 0.02) / total))
+                left = column / columns
+                axes = figure.add_axes((left, y / total, 0.995 / columns, (height - 0.02) / total))
                 axes.imshow(panel, aspect="auto")
                 axes.set_axis_off()
-                if axis == 0:
-                    title = axes.text(0.02, 0.98, columns[column], color="white", va="top", transform=axes.transAxes)
+                if axis == next(iter(case_heights)):
+                    name = textwrap.fill(names[column], int(COLUMN_INCHES / CHARACTER_INCHES))
+                    title = axes.text(0.02, 0.98, name, color="white", va="top", transform=axes.transAxes)
                     title.set_bbox({"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0})
     figure.legend(
         handles=[Patch(color=colours[value], label=class_names[value]) for value in sorted(class_names)],
         loc="lower center",
-        ncols=min(LEGEND_COLUMNS, len(class_names)),
+        ncols=legend_columns,
         labelcolor="white",
         frameon=False,
     )
     figure.savefig(path)
+
+
+def columns_of_legend(class_names: Mapping[int, str], width: float) -> int:
+    longest = max(map(len, class_names.values()))
+    return max(1, min(LEGEND_COLUMNS, len(class_names), int(width / (CHARACTER_INCHES * (longest + 6)))))
+
+
+def shown_axes(shape: Sequence[int]) -> list[int]:
+    """Across which axes slices are shown: those with more than a line of voxels to see."""
+    return [axis for axis in (0, 1) if min(np.delete(shape, axis)) > 1] or [2]
 
 
 def panels(case: Comparison, axis: int, colours: Mapping[int, np.ndarray]) -> list[np.ndarray]:
@@ -100,8 +120,8 @@ def as_seen(plane: np.ndarray, axis: int) -> np.ndarray:
 
 def proportion(case: Comparison, axis: int) -> float:
     """Height of a plane by its width, in mm."""
-    size = np.multiply(case.image.shape, case.spacing)
-    return float(size[1 - axis] / size[2])
+    height, width = np.delete(np.multiply(case.truth.shape, case.spacing), axis)
+    return float(height / width)
 
 
 def tinted(plain: np.ndarray, labels: np.ndarray, colours: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -121,5 +141,10 @@ def label_names(description: Mapping[str, Any]) -> dict[int, str]:
 
 
 def class_colours(values: Sequence[int]) -> dict[int, np.ndarray]:
-    palette = colormaps["tab10" if len(values) <= 10 else "tab20"]
-    return {value: np.array(palette(i % palette.N)[:3]) for i, value in enumerate(values)}
+    """As many different colours as values: of a palette, or evenly spaced hues, light and dark in turn."""
+    count = len(values)
+    if count <= 20:
+        palette = [colormaps["tab10" if count <= 10 else "tab20"](i)[:3] for i in range(count)]
+    else:
+        palette = [colorsys.hls_to_rgb(i / count, (0.7, 0.45)[i % 2], 0.9) for i in range(count)]
+    return {value: np.array(colour) for value, colour in zip(values, palette, strict=True)}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import resource
 import subprocess
@@ -17,6 +18,7 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba.cli.compare import by_name, ranked
 
 PROGRAM = Path(sys.executable).with_name("nnUNetv2_tpmamba")
 NAME = "Dataset009_Boxes"
@@ -165,15 +167,16 @@ def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):
     of_two = report["groups"][2]["methods"]["Other"]["Dice"]
     draws = [of_two["per_fold"][fold]["mean"] for fold in "12"]
     assert of_two["mean"]["mean"] == {"mean": np.mean(draws), "spread": np.std(draws, ddof=1), "n": 2}
+    assert (data.root / "out" / "training_size.png").is_file()
     protocol = data.preprocessed / "fewshot.json"
     for damaged in ("{", '{"folds": [{}]}', protocol.read_text().replace('"case_3"', '"case_0"')):
         protocol.write_text(damaged)
         again = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", "--overwrite")
         assert [group["title"] for group in again["groups"]] == ["5 folds"]
         assert "fewshot.json does not belong to the present splits_final.json" in "".join(again["notes"])
+        assert not (data.root / "out" / "training_size.png").exists(), "is of the former report"
     # two cases, tested twice each, are two pairs
     assert report["groups"][2]["paired"]["Other"]["Dice"]["n"] == 2
-    assert (data.root / "out" / "training_size.png").is_file()
 
 
 def test_plain_folders(data, compare):
@@ -247,6 +250,89 @@ def test_a_checkpoint_with_code_is_not_run(data, compare):
     assert not (data.root / "ran").exists()
 
 
+def test_as_many_cases_are_shown_as_there_are_up_to_three():
+    dice = {"a": 0.5, "b": 0.9, "c": math.nan, "d": 0.7}
+    assert list(ranked(dice).items()) == [("b", "best: "), ("d", "median: "), ("a", "worst: ")]
+    assert ranked({"a": 0.5, "b": 0.9}) == {"b": "best: ", "a": "worst: "}
+    assert ranked({"a": 0.5, "c": math.nan}) == {"a": ""}
+    assert ranked({"c": math.nan}) == {}
+
+
+def test_names_of_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert list(by_name([Path("."), Path("b"), Path("link/")])) == [tmp_path.name, "b", "link"]
+    assert list(by_name([Path("x/pred"), Path("y/pred")])) == ["x/pred", "y/pred"]
+    assert list(by_name([Path("a"), Path("a/a")])) == ["a", "a/a"]
+
+
+class TestOverlays:
+    """Whatever is wrong with the images, the report is written."""
+
+    @pytest.fixture
+    def folders(self, data):
+        """Two methods in plain folders; returns the arguments that compare them."""
+        for name, shift in (("a", 2), ("b", 1)):
+            for index, case in enumerate(CASES[:5]):
+                moved = np.roll(data.truth[case], shift * (1 + index % 2), axis=2)
+                data.write(data.root / name / f"{case}.nii.gz", moved)
+        reference = data.preprocessed / "gt_segmentations"
+        return ["--predictions", data.root / "a", data.root / "b", "--reference", reference, "-d", "9"]
+
+    def test_without_images_it_says_how_to_name_them(self, data, compare, folders):
+        assert compare(*folders)["notes"] == []
+        text = (data.root / "out" / "report.md").read_text()
+        assert re.search(
+            r"No image of case_\d, case_\d, case_\d was found; name the folder of images with --images", text
+        )
+
+    def test_damaged_images(self, data, compare, folders):
+        images = data.raw / "imagesTr"
+        for path in images.iterdir():
+            path.write_bytes(b"")
+        notes = compare(*folders, "--images", images)["notes"]
+        assert sum("is drawn without its image: " in note and "cannot be read" in note for note in notes) == 3
+        assert (data.root / "out" / "overlays.png").is_file()
+
+    def test_what_cannot_be_drawn_is_left_out(self, data, compare, folders, monkeypatch):
+        def fail(*_):
+            raise MemoryError("several\nlines")
+
+        monkeypatch.setattr("nnunetv2_tpmamba.pictures.draw_comparisons", fail)
+        assert "The overlays are left out: several lines" in compare(*folders)["notes"]
+        assert "Note: The overlays are left out: several lines" in compare.output
+        assert not (data.root / "out" / "overlays.png").exists()
+
+    def test_dice_stands_with_its_method(self, data, compare, folders, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(
+            "nnunetv2_tpmamba.pictures.draw_comparisons",
+            lambda cases, _, path: (drawn.extend(cases), path.write_bytes(b"")),
+        )
+        compare(*folders)
+        rows = list(csv.DictReader((data.root / "out" / "per_case.csv").read_text().splitlines()))
+        for shown in drawn:
+            case = shown.title.split(": ")[1]
+            expected = [
+                np.mean([float(row["Dice"]) for row in rows if (row["method"], row["case"]) == (method, case)])
+                for method in "ab"
+            ]
+            assert list(shown.predictions) == [f"{m}, Dice {d:.3f}" for m, d in zip("ab", expected, strict=True)]
+
+    def test_2d_images(self, data, compare, tmp_path):
+        for case in CASES[:4]:
+            labels = data.truth[case][5]
+            for folder, array in (("truth", labels), ("a", np.roll(labels, 1, 0)), ("images", labels * 100)):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                name = f"{case}_0000.png" if folder == "images" else f"{case}.png"
+                SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(tmp_path / folder / name))
+        description = {"channel_names": {"0": "grey"}, "labels": DESCRIPTION["labels"], "file_ending": ".png"}
+        (tmp_path / "dataset.json").write_text(json.dumps(description))
+        folders = ["--predictions", tmp_path / "a", "--reference", tmp_path / "truth", "--images", tmp_path / "images"]
+        assert compare(*folders, "--labels", tmp_path / "dataset.json")["notes"] == []
+        assert (data.root / "out" / "overlays.png").is_file()
+
+
 class TestRefusals:
     def test_trainer_without_results(self, data, compare):
         data.train("nnUNetTrainer", 0, shift=2)
@@ -288,10 +374,31 @@ class TestRefusals:
             (["-d", "9", "-tr", "A", "A"], "give every trainer once"),
             (["-d", "9", "-tr", "A", "B", "C", "-p", "P", "Q"], "-p: give one for all 3 trainers, or one for each"),
             (["-d", "9", "--predictions", "absent", "--reference", "b"], "absent is no folder"),
+            (["-d", "9", "--predictions", ".", "--reference", "absent"], "absent is no folder"),
+            (["-d", "9", "-tr", "A", "--images", "absent"], "absent is no folder"),
+            (["-d", "9", "--predictions", ".", "./", "--reference", "."], "--predictions . .: give every folder once"),
+            (["-d", "9", "--predictions", ".", "--reference", ".", "-f", "0"], "-f is for trainers (-tr)"),
+            (["-d", "9", "--predictions", ".", "--reference", ".", "-c", "2d"], "-c is for trainers (-tr)"),
+            (["-d", "9", "--predictions", ".", "--reference", ".", "-p", "P"], "-p is for trainers (-tr)"),
+            (["-d", "9", "-tr", "A", "--reference", "."], "--reference is for --predictions"),
+            (["-d", "9", "-tr", "A", "--labels", "file"], "--labels is for --predictions"),
         ],
     )
     def test_options_that_do_not_go_together(self, data, compare, arguments, message):
         assert message in compare(*arguments, status=1)
+
+    @pytest.mark.parametrize("out", ["pred", "pred/report", "truth", "images", "."])
+    def test_a_report_among_what_is_compared(self, data, out, capsys):
+        for folder in ("pred", "truth"):
+            data.write(data.root / "work" / folder / "case_0.nii.gz", data.truth["case_0"])
+        work = data.root / "work"
+        (work / "images").mkdir()
+        before = sorted(work.rglob("*"))
+        folders = ["--predictions", work / "pred", "--reference", work / "truth", "--images", work / "images"]
+        arguments = ["compare", *folders, "-d", 9, "-o", work / out, "--overwrite", "-np", 1]
+        assert cli.main(list(map(str, arguments))) == 1
+        assert "lie in each other; name another folder with -o" in capsys.readouterr().err
+        assert sorted(work.rglob("*")) == before
 
     @pytest.mark.parametrize("tolerance", ["0", "-1", "wide", "three=1", "one="])
     def test_tolerance(self, data, compare, tolerance):

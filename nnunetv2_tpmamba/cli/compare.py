@@ -6,12 +6,14 @@ others are compared with. Folds written by nnUNetv2_tpmamba fewshot are grouped 
 """
 
 import argparse
+import math
+import os
 import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.cli.dataset import find_preprocessed, find_results
 
@@ -26,8 +28,8 @@ TOLERANCE = 1.0  # mm, the paper's
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", metavar="D", help="dataset id or name; its dataset.json names the classes")
     parser.add_argument("-tr", nargs="+", metavar="T", help="trainers; the others are compared with the first")
-    parser.add_argument("-c", nargs="+", default=["3d_fullres"], metavar="C", help="configuration (3d_fullres)")
-    parser.add_argument("-p", nargs="+", default=["nnUNetPlans"], metavar="PLANS", help="plans (nnUNetPlans)")
+    parser.add_argument("-c", nargs="+", metavar="C", help="configuration (3d_fullres)")
+    parser.add_argument("-p", nargs="+", metavar="PLANS", help="plans (nnUNetPlans)")
     parser.add_argument("-f", nargs="+", metavar="F", help="folds (those that all trainers have finished)")
     parser.add_argument(
         "--predictions", nargs="+", type=Path, metavar="DIR", help="folders of predictions, instead of trainers"
@@ -57,12 +59,19 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.comparison.report import write_report
 
     gathered = predictions(args) if args.predictions else trainings(args)
+    images = args.images or raw_images(gathered)
+    check_output(args.o, gathered, images)
     tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
     processes = default_num_processes if args.np is None else args.np
     results = measure(gathered, tolerance, processes, cache_folder())
+    pictures = dict(diagrams(results))
+    try:
+        pictures |= overlays(results, gathered, images)
+    except Exception as error:  # whatever a damaged file makes of it, what was measured should not be lost
+        reason = " ".join(str(error).split()) or type(error).__name__
+        results.notes.append(f"The overlays are left out: {reason}")
     for note in results.notes:
         print(f"Note: {note}", flush=True)
-    pictures = {**diagrams(results), **overlays(results, gathered, args)}
     command = shlex.join(["nnUNetv2_tpmamba", *sys.argv[1:]])
     write_report(results, pictures, command, args.o)
     print(f"The report is {args.o / 'report.html'}")
@@ -79,8 +88,17 @@ def check_usage(args: argparse.Namespace) -> None:
         raise ValueError("--predictions needs --reference, the folder with the truth")
     if args.predictions and (args.d is None) == (args.labels is None):
         raise ValueError("--predictions needs either -d or --labels, whose dataset.json names the classes")
+    for name in ("f", "c", "p"):
+        if args.predictions and getattr(args, name):
+            raise ValueError(f"-{name} is for trainers (-tr); of --predictions, all cases in the folders are compared")
+    for name in ("reference", "labels"):
+        if args.tr and getattr(args, name):
+            raise ValueError(f"--{name} is for --predictions; of -tr, it is the dataset's (-d)")
+    for folder in (*(args.predictions or ()), args.reference, args.images):
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"{folder} is no folder; name a folder of files as nnU-Net calls them")
     for name in ("p", "c"):
-        if args.tr and len(getattr(args, name)) not in (1, len(args.tr)):
+        if args.tr and len(getattr(args, name) or [""]) not in (1, len(args.tr)):
             raise ValueError(f"-{name}: give one for all {len(args.tr)} trainers, or one for each")
     if args.o.exists() and not args.o.is_dir():
         raise FileExistsError(f"-o {args.o} is a file; name a folder")
@@ -88,12 +106,22 @@ def check_usage(args: argparse.Namespace) -> None:
         raise FileExistsError(f"-o {args.o} is not empty; name another folder, or replace its report with --overwrite")
 
 
+def check_output(out: Path, gathered: "Gathered", images: Path | None) -> None:
+    """Raise ValueError where the report would lie among what is compared."""
+    read = {path.parent for run in gathered.runs for path in run.predictions.values()} | {gathered.reference}
+    for folder in sorted(read) if images is None else [*sorted(read), images]:
+        ours, theirs = out.resolve(), folder.resolve()
+        if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+            raise ValueError(f"-o {out} and {folder}, which is read, lie in each other; name another folder with -o")
+
+
 def trainings(args: argparse.Namespace) -> "Gathered":
     from nnunetv2_tpmamba.comparison.gather import gather_trainings
 
     folder = find_preprocessed(args.d)
     results = find_results()
-    models = [(trainer, of_each(args.p, index), of_each(args.c, index)) for index, trainer in enumerate(args.tr)]
+    plans, configurations = args.p or ["nnUNetPlans"], args.c or ["3d_fullres"]
+    models = [(trainer, of_each(plans, index), of_each(configurations, index)) for index, trainer in enumerate(args.tr)]
     if len(set(models)) < len(models):
         raise ValueError(f"-tr {' '.join(args.tr)}: give every trainer once (or with another -p or -c)")
     return gather_trainings(named(models), folder, results / folder.name, args.f)
@@ -110,13 +138,27 @@ def named(models: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, str, s
 
 
 def predictions(args: argparse.Namespace) -> "Gathered":
-    from nnunetv2_tpmamba.comparison.gather import gather_folders, read_json
+    from nnunetv2_tpmamba.comparison.gather import gather_folders
+    from nnunetv2_tpmamba.comparison.labels import read_description
 
-    description = read_json(args.labels or find_preprocessed(args.d) / "dataset.json")
-    names = [path.name for path in args.predictions]
+    description = read_description(args.labels or find_preprocessed(args.d) / "dataset.json")
+    return gather_folders(by_name(args.predictions), args.reference, description)
+
+
+def by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """Each by its own name, or by those above it too where that is not enough.
+
+    Raises:
+        ValueError: a folder is given twice.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError(f"--predictions {' '.join(map(str, folders))}: give every folder once")
+    paths = [Path(os.path.abspath(folder)) for folder in folders]  # with the names of links
+    names = [path.name for path in paths]
     if len(set(names)) < len(names):
-        names = [str(path) for path in args.predictions]
-    return gather_folders(dict(zip(names, args.predictions, strict=True)), args.reference, description)
+        above = os.path.commonpath([path.parent for path in paths])
+        names = [str(path.relative_to(above)) for path in paths]
+    return dict(zip(names, folders, strict=True))
 
 
 def tolerances(given: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
@@ -140,7 +182,7 @@ def tolerances(given: Sequence[str], classes: Sequence[str]) -> dict[str, float]
     return values
 
 
-def overlays(results: "Results", gathered: "Gathered", args: argparse.Namespace) -> dict[str, tuple[str, bytes]]:
+def overlays(results: "Results", gathered: "Gathered", images: Path | None) -> dict[str, tuple[str, bytes]]:
     """The best, the median and the worst case of the first fold, by the mean Dice of all methods."""
     import tempfile
 
@@ -149,32 +191,44 @@ def overlays(results: "Results", gathered: "Gathered", args: argparse.Namespace)
 
     group = results.groups[0]
     fold = group.folds[0]
+    ending = gathered.description["file_ending"]
     dice = {method: results.of_folds_cases(method, fold, "Dice") for method in results.methods}
-    mean = {case: statistics.fmean(of[case] for of in dice.values()) for case in dice[results.methods[0]]}
-    ranked = sorted((case for case in mean if mean[case] == mean[case]), key=lambda case: -mean[case])
-    if not ranked:
+    ranks = ranked({case: statistics.fmean(of[case] for of in dice.values()) for case in dice[results.methods[0]]})
+    cases, without = [], []
+    for case, rank in ranks.items():
+        files = {f"{m}, Dice {dice[m][case]:.3f}": results.runs[m, fold].predictions[case] for m in results.methods}
+        image = None if images is None else images / f"{case}_0000{ending}"  # the first channel
+        image = image if image is not None and image.is_file() else None
+        truth = gathered.reference / f"{case}{ending}"
+        cases.append(read_comparison(f"{rank}{case}", image, truth, files, gathered.description))
+        if image is None:
+            without.append(case)
+        elif why := cases[-1].without_image:
+            results.notes.append(f"{case} is drawn without its image: {why}")
+    if not cases:
         return {}
-    ranks = dict.fromkeys((0, len(ranked) // 2, len(ranked) - 1))
-    cases = []
-    for rank, name in zip(ranks, ("best", "median", "worst"), strict=False):
-        case = ranked[rank]
-        scores = ", ".join(f"{dice[method][case]:.3f}" for method in results.methods)
-        files = {method: results.runs[method, fold].predictions[case] for method in results.methods}
-        truth = gathered.reference / f"{case}{gathered.description['file_ending']}"
-        image = image_of(case, gathered.description, gathered, args.images)
-        cases.append(read_comparison(f"{name}: {case}, Dice {scores}", image, truth, files, gathered.description))
+    caption = f"Test cases, chosen by the mean Dice of all methods{f' ({group.title}, fold {fold})' if fold else ''}."
+    if without:
+        where = "" if images is None else f" in {images}"
+        caption += f" No image of {', '.join(without)} was found{where}; name the folder of images with --images."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "overlays.png")
         draw_comparisons(cases, label_names(gathered.description), path)
-        where = f" ({group.title}, fold {fold})" if fold else ""
-        return {path.name: (f"Best, median and worst case by the mean Dice of all{where}", path.read_bytes())}
+        return {path.name: (caption, path.read_bytes())}
 
 
-def image_of(case: str, description: Mapping[str, Any], gathered: "Gathered", folder: Path | None) -> Path | None:
-    """The first channel of a case, if it can be found."""
+def ranked(dice: Mapping[str, float]) -> dict[str, str]:
+    """The cases to show, with what to call each; those without a Dice are none of them."""
+    cases = sorted((case for case in dice if not math.isnan(dice[case])), key=lambda case: -dice[case])
+    if len(cases) < 2:
+        return dict.fromkeys(cases, "")
+    median = {cases[len(cases) // 2]: "median: "} if len(cases) > 2 else {}
+    return {cases[0]: "best: ", **median, cases[-1]: "worst: "}
+
+
+def raw_images(gathered: "Gathered") -> Path | None:
+    """nnU-Net's folder of the training images, if it is known."""
     from nnunetv2.paths import nnUNet_raw
 
-    if folder is None and nnUNet_raw.is_set() and gathered.dataset_name:
-        folder = Path(nnUNet_raw, gathered.dataset_name, "imagesTr")
-    path = None if folder is None else folder / f"{case}_0000{description['file_ending']}"
-    return path if path is not None and path.is_file() else None
+    known = nnUNet_raw.is_set() and gathered.dataset_name
+    return Path(nnUNet_raw, gathered.dataset_name, "imagesTr") if known else None

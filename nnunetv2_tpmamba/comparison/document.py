@@ -12,15 +12,20 @@ h1 { font-size: 1.6rem; }
 h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 p, li, figcaption { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
+.table { background: linear-gradient(to left, #fff 50%, #fff0) right / 4rem 100% no-repeat local,
+  linear-gradient(to left, #0003, #0000) right / 1rem 100% no-repeat; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-td.words { white-space: normal; min-width: 12rem; text-align: left; }
+.name, .words { text-align: left; white-space: normal; }
+.name div { width: max-content; max-width: 13rem; overflow-wrap: anywhere; }
+.words { min-width: 10rem; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 .notes { border-left: 4px solid #c80; background: #fff6e6; padding: 0.5rem 1rem; }
-"""
+@media (max-width: 600px) { .name div { max-width: 9rem; } }
+"""  # the shadow on a table's right goes when its end is seen
 WORDS = 40  # characters from which a cell is a sentence, which may be broken
+SMALLEST = 0.7  # to which a picture is shrunk on a narrow screen; from there on it scrolls
 
 
 @dataclass(frozen=True)
@@ -66,16 +71,21 @@ def to_markdown(blocks: Sequence[Block]) -> str:
 def markdown_of(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {escaped(text)}"
         case Paragraph(text):
-            return text
+            return escaped(text)
         case Notes(items):
-            return "\n".join(f"- **Note:** {item}" for item in items)
+            return "\n".join(f"- **Note:** {escaped(item)}" for item in items)
         case Table(header, rows):
             lines = [header, ["---"] * len(header), *rows]
-            return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+            return "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in lines)
         case Picture(name, caption, _):
-            return f"![{caption}]({name})\n\n*{caption}*"
+            return f"![{escaped(caption)}]({name})\n\n*{escaped(caption)}*"
+
+
+def escaped(text: str) -> str:
+    """On one line, without what Markdown takes for HTML or for the border of a cell."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("<", "&lt;").replace("|", "\\|")
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
@@ -106,17 +116,29 @@ def html_of(block: Block) -> str:
             listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
             return f'<div class="notes"><strong>Before you believe these numbers</strong><ul>{listed}</ul></div>'
         case Table(header, rows):
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-            lines = "".join(f"<tr>{''.join(map(cell_html, row))}</tr>" for row in rows)
+            kinds = column_kinds(header, rows)
+            head = "".join(map(cell_html, header, kinds, ["th"] * len(header)))
+            lines = "".join(f"<tr>{''.join(map(cell_html, row, kinds))}</tr>" for row in rows)
             table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-            return f'<div class="scroll">{table}</div>'
+            return f'<div class="scroll table">{table}</div>'
         case Picture(_, caption, data):
             source = base64.b64encode(data).decode()
             text = html.escape(caption)
-            image = f'<img alt="{text}" src="data:image/png;base64,{source}">'
-            return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
+            width = f"min-width: {SMALLEST * png_width(data):.0f}px"
+            image = f'<img alt="{text}" style="{width}" src="data:image/png;base64,{source}">'
+            return f'<figure><div class="scroll">{image}</div><figcaption>{text}</figcaption></figure>'
 
 
-def cell_html(cell: str) -> str:
-    kind = ' class="words"' if len(cell) >= WORDS else ""
-    return f"<td{kind}>{html.escape(cell)}</td>"
+def column_kinds(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """How the cells of each column are set: the first is a name, others are numbers or words."""
+    columns = [[row[index] for row in rows] for index in range(1, len(header))]
+    return ["name", *("words" if any(len(cell) >= WORDS for cell in column) else "number" for column in columns)]
+
+
+def cell_html(cell: str, kind: str, tag: str = "td") -> str:
+    text = f"<div>{html.escape(cell)}</div>" if kind == "name" else html.escape(cell)
+    return f'<{tag} class="{kind}">{text}</{tag}>'
+
+
+def png_width(data: bytes) -> int:
+    return int.from_bytes(data[16:20], "big")  # after the signature and the header's length and name

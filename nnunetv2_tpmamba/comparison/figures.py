@@ -1,7 +1,8 @@
-"""The report's diagrams; each returns None where there is nothing to show."""
+"""The report's diagrams; each is None where there is nothing to show."""
 
 import io
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,14 +11,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .results import MEAN, METRICS, Results
+from .results import MEAN, METRICS, Results, nanmean
 
 DPI = 110
 PANEL = (4.6, 3.6)  # inches
+FONT = 8  # points, of method names
+CHARACTER, LINE = 0.075, 0.16  # inches, of these
+LEGEND_COLUMNS = 4
 MOST_CASES_NAMED = 12
+MOST_LEVEL = 3  # methods whose names fit below a panel without being turned
 
 
-def training_size_png(results: Results) -> bytes | None:
+def training_size(results: Results) -> Figure | None:
     """Dice and NSD by the number of training cases: mean, spread, and a point per draw.
 
     Source: figure 1(a) of the paper.
@@ -27,10 +32,10 @@ def training_size_png(results: Results) -> bytes | None:
         return None
     figure, axes = panels(len(METRICS))
     for ax, metric in zip(axes, METRICS, strict=True):
-        for index, method in enumerate(results.methods):
-            colour = colormaps["tab10"](index % 10)
+        for index, (method, colour) in enumerate(zip(results.methods, colours(len(results.methods)), strict=True)):
             means = [results.of_group(method, group, metric)[MEAN] for group in groups]
-            x = np.array([group.training_cases for group in groups], float) * 1.03**index  # side by side
+            aside = min(1.03, 1.2 ** (1 / len(results.methods))) ** (index - (len(results.methods) - 1) / 2)
+            x = np.array([group.training_cases for group in groups], float) * aside  # else they hide each other
             spread = [0 if np.isnan(mean.spread) else mean.spread for mean in means]
             ax.errorbar(x, [m.mean for m in means], spread, marker="o", capsize=3, color=colour, label=method)
             for position, group in zip(x, groups, strict=True):
@@ -43,10 +48,10 @@ def training_size_png(results: Results) -> bytes | None:
         ax.set_xlabel("training cases")
         ax.set_ylabel(f"{metric}, mean over classes")
         ax.grid(alpha=0.3)
-    return png(figure, axes[0])
+    return with_legend(figure, axes[0])
 
 
-def convergence_png(results: Results) -> bytes | None:
+def convergence(results: Results) -> Figure | None:
     """nnU-Net's pseudo Dice over the epochs, a thin line per fold and a thick one for their mean.
 
     Source: figures 1(b) and 4 of the paper.
@@ -55,8 +60,7 @@ def convergence_png(results: Results) -> bytes | None:
         return None
     figure, axes = panels(len(results.groups))
     for ax, group in zip(axes, results.groups, strict=True):
-        for index, method in enumerate(results.methods):
-            colour = colormaps["tab10"](index % 10)
+        for method, colour in zip(results.methods, colours(len(results.methods)), strict=True):
             curves = [curve for fold in group.folds if (curve := results.runs[method, fold].curve)]
             for curve in curves:
                 ax.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.35, linewidth=0.8)
@@ -68,45 +72,67 @@ def convergence_png(results: Results) -> bytes | None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylabel("pseudo Dice (validation patches)")
         ax.grid(alpha=0.3)
-    return png(figure, axes[0])
+    return with_legend(figure, axes[0])
 
 
-def paired_png(results: Results) -> bytes | None:
+def paired(results: Results) -> Figure | None:
     """Dice of each case with each method, a line per case."""
     if len(results.methods) < 2:
         return None
-    figure, axes = panels(len(results.groups))
+    level = len(results.methods) <= MOST_LEVEL
+    names = [textwrap.fill(method, 20 if level else 30) for method in results.methods]
+    lines = [line for name in names for line in name.splitlines()]
+    # turned names need the width of their lines for each method, and the length of the longest below the panel
+    each = LINE * (1 + max(name.count("\n") + 1 for name in names))
+    width = PANEL[0] if level else max(PANEL[0], 1 + each * len(names))
+    height = PANEL[1] if level else PANEL[1] + CHARACTER * max(map(len, lines))
+    figure, axes = panels(len(results.groups), width, height)
     for ax, group in zip(axes, results.groups, strict=True):
         values = [results.of_cases(method, group, METRICS[0]) for method in results.methods]
         cases = list(values[0])
         named = len(cases) <= MOST_CASES_NAMED
         for index, case in enumerate(cases):
             colour = colormaps["tab20"](index % 20) if named else "0.6"
-            ax.plot([of[case] for of in values], "o-", color=colour, markersize=4, linewidth=1, label=case)
-        means = [np.nanmean(list(of.values())) for of in values]
-        ax.plot(means, "k_", markersize=30, markeredgewidth=3, label="mean")
-        ax.set_xticks(range(len(values)), [wrapped(method) for method in results.methods], fontsize=8)
+            label = case if named else "_"  # which legends leave out
+            ax.plot([of[case] for of in values], "o-", color=colour, markersize=4, linewidth=1, label=label)
+        means = [nanmean(of.values()) for of in values]
+        ax.plot(means, "k_", markersize=14, markeredgewidth=3, label="mean over cases")
+        ax.set_xticks(range(len(values)), names, fontsize=FONT, rotation=0 if level else 90)
         ax.set_xlim(-0.4, len(values) - 0.6)
-        ax.set_title(f"{group.title}, {len(cases)} cases")
+        ax.set_title(f"{group.title}, {len(cases)} test case{'s' * (len(cases) != 1)}")
         ax.set_ylabel("Dice, mean over classes")
         ax.grid(alpha=0.3, axis="y")
-    return png(figure, axes[0], legend=len(values[0]) <= MOST_CASES_NAMED)
+    return with_legend(figure, axes[0])
 
 
-def wrapped(name: str, width: int = 20) -> str:
-    return "\n".join(name[start : start + width] for start in range(0, len(name), width))
+def colours(number: int) -> list[tuple[float, ...]]:
+    palette = colormaps["tab10" if number <= 10 else "tab20"]
+    return [palette(index % palette.N) for index in range(number)]
 
 
-def panels(number: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(PANEL[0] * number, PANEL[1]), dpi=DPI, layout="constrained")
+def panels(number: int, width: float = PANEL[0], height: float = PANEL[1]) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * number, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, number, squeeze=False)[0])
 
 
-def png(figure: Figure, ax: Axes, legend: bool = True) -> bytes:
+def with_legend(figure: Figure, ax: Axes) -> Figure:
+    """The same figure, so much higher that the legend below takes nothing from its panels."""
     handles, labels = ax.get_legend_handles_labels()
-    if legend and handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), 4)), fontsize=8)
+    width, height = figure.get_size_inches()
+    labels = [textwrap.fill(label, int(width / CHARACTER) - 8) for label in labels]
+    columns = legend_columns(labels, width)
+    figure.set_size_inches(width, height + LINE * sum(label.count("\n") + 1 for label in labels) / columns)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=FONT)
+    return figure
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    return max(1, min(LEGEND_COLUMNS, len(labels), int(width / (CHARACTER * (longest + 8)))))
+
+
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -115,9 +141,9 @@ def png(figure: Figure, ax: Axes, legend: bool = True) -> bytes:
 def diagrams(results: Results) -> Mapping[str, tuple[str, bytes]]:
     """File name to caption and picture, of those there is something to show in."""
     drawn = {
-        "training_size.png": ("Scores by the number of training cases (bars: spread over draws)", training_size_png),
-        "convergence.png": ("Convergence during training, on validation patches", convergence_png),
-        "paired.png": ("Each test case with each method", paired_png),
+        "training_size.png": ("Scores by the number of training cases (bars: spread over draws)", training_size),
+        "convergence.png": ("Convergence during training, on validation patches", convergence),
+        "paired.png": ("Each test case with each method", paired),
     }
     made = {name: (caption, draw(results)) for name, (caption, draw) in drawn.items()}
-    return {name: (caption, picture) for name, (caption, picture) in made.items() if picture is not None}
+    return {name: (caption, png(figure)) for name, (caption, figure) in made.items() if figure is not None}

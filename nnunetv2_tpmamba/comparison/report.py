@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
-from .results import MEAN, METRICS, Mean, Results
+from .results import MEAN, METRICS, Group, Mean, Results, nanmean
 from .runs import Cost
+from .statistics import MOST_EXACT
 
-FILES = ("report.html", "report.md", "per_case.csv", "summary.json")
+PICTURES = ("training_size.png", "convergence.png", "paired.png", "overlays.png")  # that a report may hold
+UNDEFINED = "\N{EN DASH}"
 
 
 def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], command: str, folder: Path) -> None:
     """Write ``report.html``, ``report.md`` with its pictures, ``per_case.csv`` and ``summary.json``.
 
+    Pictures of an earlier report in ``folder`` that this one has not are removed.
+
     Args:
-        pictures: file name to caption and PNG.
+        pictures: file name, one of ``PICTURES``, to caption and PNG.
     """
     blocks = report(results, [Picture(name, *picture) for name, picture in pictures.items()], command)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in set(PICTURES) - set(pictures):
+        (folder / name).unlink(missing_ok=True)
     for name, (_, data) in pictures.items():
         (folder / name).write_bytes(data)
     (folder / "report.md").write_text(to_markdown(blocks), encoding="utf-8")
@@ -39,13 +45,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
     for metric in METRICS:
         blocks += [Heading(metric), Paragraph(explanation(results, metric))]
         for group in results.groups:
-            rows = [
-                [method, *(number(scores[name]) for name in (MEAN, *results.classes))]
-                for method in results.methods
-                for scores in [results.of_group(method, group, metric)]
-            ]
-            blocks += [Heading(f"{group.title} ({folds_named(group.folds)})", 3)] if group.folds != ("",) else []
-            blocks += [Table(["", MEAN, *results.classes], rows)]
+            blocks += [Heading(group_heading(results, group), 3), score_table(results, group, metric)]
     if len(results.methods) > 1:
         blocks += [Heading("Case by case"), Paragraph(paired_explanation(results)), paired_table(results)]
     if any(run.cost != Cost() for run in results.runs.values()):
@@ -55,10 +55,40 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
     return [*blocks, Heading("How this was made"), Paragraph(command)]
 
 
+def group_heading(results: Results, group: Group) -> str:
+    """With its folds, where there are any, and how many cases each was tested on."""
+    counts = [len(results.scores[results.methods[0], fold]) for fold in group.folds]
+    cases = f"{one_or_range(counts)} test case{'s' * (counts != [1])}{' each' * (len(counts) > 1)}"
+    folds = "" if group.folds == ("",) else folds_named(group.folds)
+    return f"{group.title} ({cases})" if folds in ("", group.title) else f"{group.title} ({folds}; {cases})"
+
+
+def score_table(results: Results, group: Group, metric: str) -> Table:
+    names = (MEAN, *results.classes)
+    scores = {method: results.of_group(method, group, metric) for method in results.methods}
+    rows = [[method, *(number(of[name]) for name in names)] for method, of in scores.items()]
+    return Table(["", *names], [*rows, ["cases", *(one_or_range(cases_with(results, group, name)) for name in names)]])
+
+
+def cases_with(results: Results, group: Group, name: str) -> list[int]:
+    """For each method and fold, the number of cases in which a class counts; of the mean, those with any class."""
+    classes = results.classes if name == MEAN else (name,)
+    return [
+        sum(any(not math.isnan(scores[key][0]) for key in classes) for scores in results.scores[method, fold].values())
+        for method in results.methods
+        for fold in group.folds
+    ]
+
+
+def one_or_range(values: Sequence[int]) -> str:
+    return " to ".join(map(str, dict.fromkeys((min(values), max(values)))))
+
+
 def explanation(results: Results, metric: str) -> str:
     means = (
         "Per class the mean over cases, as nnU-Net's summary.json; then the mean over classes. Where there are several "
-        "folds: mean ± standard deviation over them. A class that is in neither truth nor prediction does not count."
+        "folds: mean ± standard deviation over them. A class that is in neither truth nor prediction does not count; "
+        "the last row says in how many test cases of a fold it does."
     )
     if metric == "Dice":
         return means
@@ -72,39 +102,47 @@ def explanation(results: Results, metric: str) -> str:
 
 def paired_explanation(results: Results) -> str:
     return (
-        f"Each test case with one method against the same case with {results.methods[0]}; several draws tested on a "
-        "case are averaged first, since they are not independent. Interval: bootstrap, 95 %, of the mean difference. "
-        "p: exact two-sided Wilcoxon signed-rank test. Several methods or groups are several tests; nothing is "
-        "corrected for that. Test cases vary here, not trainings: a second training of one method would differ too."
+        f"Each test case with one method against the same case with {results.methods[0]}, the baseline; several draws "
+        "tested on a case are averaged first, since they are not independent. Both means and their difference are over "
+        "cases, of each case's mean over classes; above, the mean over classes comes last. The two differ where some "
+        "cases lack a class. Interval: bootstrap, 95 %, of the mean difference. p: two-sided Wilcoxon signed-rank "
+        f"test, exact up to {MOST_EXACT} differing cases, above by normal approximation. Several methods or groups are "
+        "several tests; nothing is corrected for that. Test cases vary here, not trainings: a second training of one "
+        f"method would differ too. {UNDEFINED}: not defined, or too few cases."
     )
 
 
 def paired_table(results: Results) -> Table:
-    header = ["method", "on", "metric", "n", "difference", "95 % interval", "win/tie/loss", "p", "what n supports"]
+    header = ["method", "on", "metric", "n", "mean", "baseline's mean", "difference"]
+    header += ["95 % interval", "win/tie/loss", "p", "what n supports"]
     rows = []
     for method in results.methods[1:]:
         for group in results.groups:
             for metric in METRICS:
                 pair = results.paired(method, group, metric)
-                interval = " to ".join(f"{value:+.3f}" for value in pair.interval)
+                means = [defined(mean, ".3f") for mean in paired_means(results, method, group, metric)]
+                low, high = (defined(value, "+.3f") for value in pair.interval)
+                interval = UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}"
                 counts = f"{pair.wins}/{pair.ties}/{pair.losses}"
-                numbers = [str(pair.n), f"{pair.mean:+.3f}", interval, counts, f"{pair.p:.3g}"]
-                rows.append([method, group.title, metric, *numbers, pair.verdict()])
+                numbers = [*means, defined(pair.mean, "+.3f"), interval, counts, defined(pair.p, ".3g")]
+                rows.append([method, group.title, metric, str(pair.n), *numbers, pair.verdict()])
     return Table(header, rows)
 
 
+def paired_means(results: Results, method: str, group: Group, metric: str) -> tuple[float, float]:
+    """Of a method and of the first one, the mean over the cases in which both are defined."""
+    other, first = (results.of_cases(name, group, metric) for name in (method, results.methods[0]))
+    cases = [case for case in first if not math.isnan(first[case] + other[case])]
+    return nanmean(other[case] for case in cases), nanmean(first[case] for case in cases)
+
+
+def defined(value: float, form: str) -> str:
+    return UNDEFINED if math.isnan(value) else format(value, form)
+
+
 def cost_table(results: Results) -> Table:
-    header = [
-        "",
-        "folds",
-        "epochs",
-        "s per epoch",
-        "hours in all",
-        "parameters",
-        "trained",
-        "checkpoint",
-        "peak memory",
-    ]
+    header = ["", "folds", "epochs", "s per epoch", "hours in all", "parameters", "trained", "checkpoint"]
+    header += ["peak memory"]
     rows = []
     for method in results.methods:
         costs = [run.cost for (name, _), run in results.runs.items() if name == method]
@@ -165,6 +203,7 @@ def summary(results: Results) -> dict[str, Any]:
             {
                 **asdict(group),
                 "cases": len(results.of_cases(results.methods[0], group, METRICS[0])),
+                "cases_with_class": {name: cases_with(results, group, name) for name in results.classes},
                 "methods": {
                     method: {
                         metric: {
@@ -176,7 +215,11 @@ def summary(results: Results) -> dict[str, Any]:
                     for method in results.methods
                 },
                 "paired": {
-                    method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}
+                    method: {
+                        metric: asdict(results.paired(method, group, metric))
+                        | {"means": paired_means(results, method, group, metric)}
+                        for metric in METRICS
+                    }
                     for method in results.methods[1:]
                 },
             }
