@@ -63,6 +63,18 @@ class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
     )
 
 
+class nnUNetTrainerTPMamba_tiny_fine(nnUNetTrainerTPMamba_tiny_short):
+    """At the paper's spacing and patch size, so that predicting a large CT takes as many voxels and patches."""
+
+    config = replace(
+        nnUNetTrainerTPMamba_tiny_short.config,
+        spacing=nnUNetTrainerTPMamba.config.spacing,
+        patch_size=nnUNetTrainerTPMamba.config.patch_size,
+        encoder_patch_size=nnUNetTrainerTPMamba.config.encoder_patch_size,
+        encoder_image_size=192,
+    )
+
+
 class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
     config = replace(nnUNetTrainerTPMamba_demo_short.config, initial_lr=1e30)
 
