@@ -36,13 +36,13 @@ from .manifest import (
     CaseRecord,
     Manifest,
     SourceFile,
-    Survey,
     data_settings,
     label_copy,
     name_some,
     training_cases,
 )
 from .splits import describe_gaps
+from .survey import Survey
 
 LITTLE_SPACE = 100e6  # bytes; blosc2 does not say that the disk is full
 
@@ -63,7 +63,7 @@ def ensure_preprocessed(
 ) -> Path:
     """Return the folder of the preprocessed training cases, after making those that are missing or outdated.
 
-    What is outdated, ``manifest.Survey.of`` decides: a case whose raw files, settings or preprocessed files changed.
+    What is outdated, ``survey.Survey.of`` decides: a case whose raw files, settings or preprocessed files changed.
 
     Args:
         plans: derived plans, see ``plans.derive_plans``.

@@ -26,7 +26,8 @@ from .ops.implementations import implementation_for
 from .optimization import WarmupPolyLR, parameter_groups
 from .plans import derive_plans
 from .preprocessing import ensure_preprocessed
-from .sam_weights import find_sam_checkpoint, read_sam_checkpoint
+from .sam_download import find_sam_checkpoint
+from .sam_weights import read_sam_checkpoint
 from .splits import folder_of_split
 
 
@@ -161,14 +162,13 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         if Path(filename).name == "checkpoint_latest.pth":
             self._save_if_best()
         if self.local_rank != 0 or self.disable_checkpointing:
-            super().save_checkpoint(filename)
-            return
+            return super().save_checkpoint(filename)
         try:
             with whole_or_absent(Path(filename)) as unfinished:
                 super().save_checkpoint(str(unfinished))
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            advice = "Earlier checkpoints are whole: make room, then continue with --c"
-            self._stop(f"{unwritten(Path(filename), error)}. {advice}", error)
+            problem = unwritten(Path(filename), error)
+            self._stop(f"{problem}. Earlier checkpoints are whole: make room, then continue with --c", error)
 
     def _save_if_best(self) -> None:
         """Before checkpoint_latest: nnU-Net writes it after, and would never write a best one lost in between."""
@@ -214,10 +214,7 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         return result
 
     def _stop(self, message: str, cause: Exception | None = None) -> NoReturn:
-        """End the training with a message, also in the log: nnU-Net's workers may have the last word on the screen.
-
-        Of several processes, only the first has a log.
-        """
+        """End the training with a message, also in the first process's log: workers may have the screen's last word."""
         self.print_to_log_file(message)
         raise RuntimeError(message) from cause
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+import timm
+import torch
 
 from nnunetv2_tpmamba import TPMambaConfig, plugin
 
@@ -128,3 +130,21 @@ def nnunet(tmp_path):
 @pytest.fixture(scope="module")
 def module_nnunet(tmp_path_factory):
     return NnUNet(tmp_path_factory.mktemp("nnunet"))
+
+
+@pytest.fixture(scope="session")
+def tiny_state():
+    """Every tensor of Meta's layout in its shape, each stored as the one number that it repeats."""
+    shapes = timm.create_model("samvit_base_patch16.sa1b", pretrained=False, num_classes=0).state_dict()
+    encoder = {
+        f"image_encoder.{name.replace('.mlp.fc', '.mlp.lin')}": torch.full((1,), 0.5).expand(tensor.shape)
+        for name, tensor in shapes.items()
+    }
+    return encoder | {"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 256)}
+
+
+@pytest.fixture
+def tiny_checkpoint(tiny_state, tmp_path):
+    path = tmp_path / "tiny.pth"
+    torch.save(tiny_state, path)
+    return path

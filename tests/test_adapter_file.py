@@ -14,7 +14,7 @@ from disks import small_disk
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunetv2_tpmamba import TPMamba, adapter_file
+from nnunetv2_tpmamba import TPMamba, adapter_file, adapter_model
 from nnunetv2_tpmamba.adapter_file import CHECKSUM, TEXT, fingerprint, install_adapter, read_adapter, write_adapter
 from nnunetv2_tpmamba.trainer import nnUNetTrainerTPMamba
 
@@ -35,7 +35,7 @@ def tiny_trainer(config):
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """Two folds of a tiny model, as nnU-Net leaves them, and the weights that stand for SAM's."""
-    monkeypatch.setattr(adapter_file, "recursive_find_trainer_class_by_name", lambda name: tiny_trainer(TINY))
+    monkeypatch.setattr(adapter_model, "recursive_find_trainer_class_by_name", lambda name: tiny_trainer(TINY))
     sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
     model = tmp_path / "results" / PLANS["dataset_name"] / MODEL
     networks = {}
@@ -127,7 +127,7 @@ def test_a_full_disk_is_told_and_holds_nothing_half_written(exported, tmp_path):
 
 def test_refuses_a_model_that_trains_all(trained, monkeypatch):
     scratch = tiny_trainer(replace(TINY, pretrained=False))
-    monkeypatch.setattr(adapter_file, "recursive_find_trainer_class_by_name", lambda name: scratch)
+    monkeypatch.setattr(adapter_model, "recursive_find_trainer_class_by_name", lambda name: scratch)
     with pytest.raises(ValueError, match="nnUNetv2_export_model_to_zip"):
         write_adapter(trained.model, ["0"], "checkpoint_final.pth", trained.file)
     assert not trained.file.exists()

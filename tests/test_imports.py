@@ -14,22 +14,24 @@ NAME = PACKAGE.name
 
 # From what users and nnU-Net start down to the leaves; a line imports only from lines below it.
 ALLOWED = {
-    "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_weights", "console", "phantom", "config"}
+    "cli": {"diagnosis", "plugin", "plans", "preprocessing", "sam_download", "sam_weights", "console", "phantom"}
     | {"pictures", "raw_dataset", "scores", "volumes", "benchmark", "fewshot", "comparison", "adapter_file", "files"}
-    | {"splits"},
+    | {"splits", "config"},
     "comparison": {"fewshot", "splits", "checkpoints", "files"},
-    "adapter_file": {"trainer", "checkpoints", "files"},
+    "adapter_file": {"adapter_model", "checkpoints", "files"},
+    "adapter_model": {"trainer"},
     "benchmark": {"network", "sam_encoder", "lora", "triplane", "ops", "config"},
-    "diagnosis": {"plugin", "sam_weights", NAME, "network", "ops", "config"},
+    "diagnosis": {"plugin", "sam_download", "sam_weights", NAME, "network", "ops", "config"},
     "plugin": {"variants"},
     "variants": {"trainer", "config"},
-    "trainer": {"preprocessing", "plans", "sam_weights", "network", "ops", "memory", "config"}
+    "trainer": {"preprocessing", "plans", "sam_download", "sam_weights", "network", "ops", "memory", "config"}
     | {"augmentation", "files", "optimization", "splits"},
     "augmentation": set(),
     "optimization": set(),
     "checkpoints": set(),
     # the data
-    "preprocessing": {"splits", "locks", "manifest", "plans", "integrity"},
+    "preprocessing": {"splits", "locks", "survey", "manifest", "plans", "integrity"},
+    "survey": {"manifest"},
     "splits": {"locks", "manifest"},
     "locks": set(),
     "integrity": set(),
@@ -39,6 +41,7 @@ ALLOWED = {
     "memory": {"network"},
     "volumes": {"pictures", "config"},
     # the network
+    "sam_download": {"sam_weights"},
     "sam_weights": set(),
     NAME: {"network", "config"},  # __init__.py
     "network": {"sam_encoder", "lora", "triplane", "decoder", "config"},
@@ -68,7 +71,7 @@ KNOW_NNUNET = {"cli", "comparison", "benchmark", "diagnosis", "plugin", "variant
         "manifest",
         "plans",
         "plans_entries",
-        "adapter_file",
+        "adapter_model",
         "augmentation",
         "optimization",
         "integrity",

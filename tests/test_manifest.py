@@ -14,13 +14,13 @@ from nnunetv2_tpmamba.manifest import (
     CaseRecord,
     Manifest,
     SourceFile,
-    Survey,
     data_settings,
     label_copy,
     name_some,
     training_cases,
 )
 from nnunetv2_tpmamba.plans import derive_plans
+from nnunetv2_tpmamba.survey import Survey
 
 DATASET_JSON = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}, "file_ending": ".nii"}
 SETTINGS = {"spacing": [1, 1, 1]}

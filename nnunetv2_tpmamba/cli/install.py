@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.adapter_file import install_adapter, read_adapter
-    from nnunetv2_tpmamba.sam_weights import find_sam_checkpoint, read_sam_checkpoint
+    from nnunetv2_tpmamba.sam_download import find_sam_checkpoint
+    from nnunetv2_tpmamba.sam_weights import read_sam_checkpoint
 
     results = find_results()
     description, folds = read_adapter(args.file)  # before SAM's weights are looked for, which may be a download

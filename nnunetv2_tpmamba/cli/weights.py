@@ -17,17 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunetv2_tpmamba import sam_weights  # torch and timm take seconds to import, and -h needs neither
+    from nnunetv2_tpmamba import (  # torch and timm take seconds to import, and -h needs neither
+        sam_download,
+        sam_weights,
+    )
 
     if args.to is None:
-        path = sam_weights.find_sam_checkpoint().absolute()
+        path = sam_download.find_sam_checkpoint().absolute()
     else:
-        path = sam_weights.download_sam_checkpoint(args.to).absolute()
+        path = sam_download.download_sam_checkpoint(args.to).absolute()
     weights = sam_weights.read_sam_checkpoint(path)
-    sha256 = sam_weights.sha256(path)
+    sha256 = sam_download.sha256(path)
     print(f"file:   {path}")
     print(f"size:   {path.stat().st_size} bytes")
-    print(f"sha256: {sha256}{' (as published by Meta)' if sha256 == sam_weights.META_SHA256 else ''}")
+    print(f"sha256: {sha256}{' (as published by Meta)' if sha256 == sam_download.META_SHA256 else ''}")
     print(f"check:  SAM ViT-B, all {len(weights)} tensors of the image encoder are there and finite")
     if args.to is not None:
         print("\nTo use this file, also after copying it elsewhere, set its path:")

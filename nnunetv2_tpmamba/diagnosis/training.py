@@ -87,7 +87,8 @@ def check_scan() -> Finding:
 
 def check_sam() -> Finding:
     """Is SAM's file there, complete and finite? Nothing is downloaded."""
-    from ..sam_weights import ENVIRONMENT_VARIABLE, META_FILE, NEEDED, find_sam_checkpoint, read_sam_checkpoint
+    from ..sam_download import find_sam_checkpoint
+    from ..sam_weights import ENVIRONMENT_VARIABLE, META_FILE, NEEDED, read_sam_checkpoint
 
     try:
         path = find_sam_checkpoint(download=False)
