@@ -157,9 +157,8 @@ class TestAfterTraining:
             assert different.mean() < 0.001  # where two labels are as likely
 
     def test_apply_postprocessing(self, both, predicted, tmp_path):
-        best = model(both.results, PLAIN, OURS) / "crossval_results_folds_0_1"
-        if not best.is_dir():
-            self.test_find_best_configuration(both)
+        both.run("nnUNetv2_find_best_configuration", PLAIN, "-c", "3d_fullres", "-tr", OURS, "-f", *FOLDS, "-np", 1)
+        best = model(both.results, PLAIN, OURS) / "crossval_results_folds_0_1"  # where ours has no rival
         both.run(
             *("nnUNetv2_apply_postprocessing", "-i", predicted[0], "-o", tmp_path, "-np", 1),
             *("-pp_pkl_file", best / "postprocessing.pkl", "-plans_json", best / "plans.json"),
