@@ -2,6 +2,7 @@
 
 import math
 import random
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -194,3 +195,49 @@ def table(folds: Sequence[Fold]) -> str:
     rows.insert(1, ("---",) * len(rows[0]))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", f"All folds are tested on: {', '.join(folds[0].val)}"])
+
+
+def script(
+    dataset: str, folds: Sequence[Fold], trainers: Sequence[str], configuration: str, plans: str, device: str | None
+) -> str:
+    """A bash script of all trainings: one of them as a Slurm array task, else one after the other.
+
+    Run again, it goes on: finished trainings are left alone, others continue from their last checkpoint.
+    """
+    options = ([] if plans == "nnUNetPlans" else ["-p", plans]) + ([] if device is None else ["-device", device])
+    lines = [
+        shlex.join(["nnUNetv2_train", dataset, configuration, str(fold.fold), "-tr", trainer, *options, "--c"])
+        for fold in folds
+        for trainer in trainers
+    ]
+    finished = [
+        shlex.quote(f"{dataset}/{trainer}__{plans}__{configuration}/fold_{fold.fold}/validation/summary.json")
+        for fold in folds
+        for trainer in trainers
+    ]
+    compare = shlex.join(["nnUNetv2_tpmamba", "compare", "-d", dataset, "-tr", *trainers, "-c", configuration])
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            f"# {len(lines)} trainings; on Slurm: sbatch --array=0-{len(lines) - 1} THIS_FILE",
+            "# Run it again after a stop: finished ones are skipped, others continued.",
+            "set -uo pipefail",
+            'export nnUNet_extTrainer="${nnUNet_extTrainer:-$(nnUNetv2_tpmamba path)}"',
+            "trainings=(",
+            *(f"    {shlex.quote(line)}" for line in lines),
+            ")",
+            "finished=(",
+            *(f"    {file}" for file in finished),
+            ")",
+            'chosen=("${!trainings[@]}")',
+            'if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then chosen=("$SLURM_ARRAY_TASK_ID"); fi',
+            "failed=0",
+            'for i in "${chosen[@]}"; do',
+            '    if [ -f "$nnUNet_results/${finished[$i]}" ]; then continue; fi',
+            "    ${trainings[$i]} || failed=1",
+            "done",
+            f"# then: {compare}{'' if plans == 'nnUNetPlans' else f' -p {plans}'}",
+            "exit $failed",
+            "",
+        ]
+    )

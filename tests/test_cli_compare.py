@@ -219,7 +219,7 @@ def test_what_makes_it_unfair_is_said(data, compare):
     data.train("Other", 0, shift=1, epochs=2, cases=CASES[1:7])
     report = compare("-d", 9, "-tr", "nnUNetTrainer", "Other")
     said = "\n".join(report["notes"])
-    assert "Fold 1 is left out. Other: was not trained." in said
+    assert "Fold 1 is left out: Other was not trained." in said
     assert "The trainings differ in epochs. nnUNetTrainer: 3; Other: 2." in said
     assert "Only nnUNetTrainer has the cases case_0 of fold 0" in said
     assert all(note.splitlines()[0] in compare.output for note in report["notes"])
@@ -440,17 +440,28 @@ def test_the_script_runs_all_trainings_or_one_of_a_slurm_array(data, tmp_path, m
     commands = tmp_path / "bin"
     commands.mkdir()
     fake = commands / "nnUNetv2_train"
-    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/trained\n')
+    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/trained\n[ "$3" != 2 ]\n')  # fold 2 fails
     fake.chmod(0o755)
     script = tmp_path / "all.sh"
     assert cli.main(["fewshot", "-d", "9", "-n", "2", "--draws", "2", "--script", str(script)]) == 0
-    environment = {"PATH": f"{commands}:/usr/bin:/bin", "nnUNet_extTrainer": "x"}
-    subprocess.run(["bash", script], env=environment, check=True)
-    trained = (tmp_path / "trained").read_text().splitlines()
-    assert len(trained) == 6
-    assert trained[3] == f"{NAME} 3d_fullres 1 -tr nnUNetTrainerTPMamba"
-    subprocess.run(["bash", script], env=environment | {"SLURM_ARRAY_TASK_ID": "3"}, check=True)
-    assert (tmp_path / "trained").read_text().splitlines() == [*trained, trained[3]]
+    results = tmp_path / "the results"
+    environment = {"PATH": f"{commands}:/usr/bin:/bin", "nnUNet_extTrainer": "x", "nnUNet_results": str(results)}
+
+    def run(**more):
+        (tmp_path / "trained").write_text("")
+        status = subprocess.run(["bash", script], env=environment | more, check=False).returncode
+        return (tmp_path / "trained").read_text().splitlines(), status
+
+    trained, status = run()
+    assert [line.split()[2] for line in trained] == ["0", "0", "1", "1", "2", "2"]
+    assert trained[3] == f"{NAME} 3d_fullres 1 -tr nnUNetTrainerTPMamba --c"
+    assert status == 1
+    assert run(SLURM_ARRAY_TASK_ID="3") == ([trained[3]], 0)
+    finished = results / NAME / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0" / "validation"
+    finished.mkdir(parents=True)
+    (finished / "summary.json").touch()
+    assert run()[0] == trained[1:]
+    assert run(SLURM_ARRAY_TASK_ID="0") == ([], 0)
 
 
 @pytest.mark.slow

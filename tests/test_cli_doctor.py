@@ -327,7 +327,7 @@ def test_cpu_says_what_it_means_for_speed(monkeypatch):
     finding = diagnosis.check_device()
     assert finding.state == "note"
     assert re.match("no GPU: .* 20 s on 2 CPU cores", finding.text)
-    assert any("nnUNetTrainerTPMamba_small" in advice for advice in finding.advice)
+    assert any("nnUNetTrainerTPMamba_demo" in advice for advice in finding.advice)
 
 
 def test_driver_without_usable_gpu_is_noted(monkeypatch):

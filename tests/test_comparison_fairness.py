@@ -48,9 +48,15 @@ def test_validated_cases_that_are_for_training():
     assert "lists t1, t2 for training of fold 0, but b validated" in note
 
 
-@pytest.mark.parametrize("fold", ["all", "2", ""])
-def test_folds_that_the_splits_do_not_have(fold):
+@pytest.mark.parametrize("fold", ["all", ""])
+def test_what_is_no_numbered_fold_has_no_split(fold):
     assert unfair([run("a", fold, cases=["t1"])], [{"train": ["t1"], "val": []}]) == []
+
+
+def test_a_fold_that_the_splits_do_not_have_is_named():
+    (note,) = unfair([run("a", "2", cases=["t1"])], [{"train": ["t1"], "val": []}])
+    assert note.startswith("Fold 2 is none of the 1 in splits_final.json: nnU-Net drew its cases at random")
+    assert unfair([run("a", "2", cases=["t1"])], None) == []
 
 
 def test_splits_are_read(tmp_path):

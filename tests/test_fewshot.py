@@ -166,6 +166,11 @@ def test_the_table_says_what_each_fold_is():
     assert lines[-1] == "All folds are tested on: c"
 
 
+def trained(fold):
+    fold.mkdir(parents=True)
+    (fold / "checkpoint_best.pth").touch()
+
+
 class TestCommand:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):
@@ -218,19 +223,27 @@ class TestCommand:
     def test_again_changes_nothing(self, folder, run):
         run("-n", 2)
         before = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
-        (folder.parents[1] / "results" / folder.name / "T__P__C" / "fold_0").mkdir(parents=True)
+        trained(folder.parents[1] / "results" / folder.name / "T__P__C" / "fold_0")
         run("-n", 2)
         assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == before
 
     def test_trained_splits_are_not_replaced(self, folder, run):
         (folder / "splits_final.json").write_text("[1")  # damaged
         model = folder.parents[1] / "results" / folder.name / "T__P__C"
-        (model / "fold_all").mkdir(parents=True)
+        trained(model / "fold_all")
+        (model / "fold_2").mkdir()
+        (model / "fold_2" / "training_log_2026.txt").touch()  # of one that stopped before its first epoch
         run("-n", 2)
-        (model / "fold_3").mkdir()
+        trained(model / "fold_3")
         before = sorted(path.name for path in folder.iterdir())
         assert "fold_3; move these elsewhere" in run("-n", 3, status=1)
         assert sorted(path.name for path in folder.iterdir()) == before
+
+    def test_too_few_test_cases_for_a_verdict_are_mentioned(self, folder, run):
+        assert "No difference between methods can be significant on 2 test cases; it takes 6" in run("--test", 2)
+
+    def test_the_device_is_named_in_the_script(self, folder, run):
+        assert "-tr nnUNetTrainer -p P -device cpu --c'" in run("--script", "-device", "cpu", "-p", "P")
 
     def test_an_existing_script_is_not_replaced_unasked(self, folder, run, tmp_path):
         script = tmp_path / "train.sh"

@@ -9,7 +9,6 @@ and nothing is changed while there are trainings on them.
 import argparse
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from nnunetv2_tpmamba.fewshot import (
     choose_test,
     few_shot_folds,
     number_of_test_cases,
+    script,
     table,
 )
 from nnunetv2_tpmamba.files import whole_or_absent
@@ -55,10 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-tr", nargs="+", default=TRAINERS, metavar="T", help="trainers in the script (both)")
     parser.add_argument("-c", default="3d_fullres", metavar="C", help="configuration in the script (3d_fullres)")
     parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans in the script (nnUNetPlans)")
+    parser.add_argument("-device", metavar="D", help="cuda, cpu or mps, in the script (nnU-Net's own choice: cuda)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing script")
 
 
 def run(args: argparse.Namespace) -> int:
+    from nnunetv2_tpmamba.comparison.statistics import FEWEST
+
     folder = find_preprocessed(args.d)
     if args.script not in (None, "-"):
         check_script(Path(args.script), args.overwrite)
@@ -70,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
     folds = few_shot_folds(classes, test_cases(args.test, classes, args.seed), args.n, args.draws, args.seed)
     write_splits(folder, folds, args.seed)
     print(table(folds))
+    if len(folds[0].val) < FEWEST:
+        print(f"No difference between methods can be significant on {len(folds[0].val)} test cases; it takes {FEWEST}")
     for fold in folds:
         if fold.missing:
             print(f"No training case of fold {fold.fold} has: {', '.join(fold.missing)}")
     if args.script is not None:
-        text = script(folder.name, folds, args.tr, args.c, args.p)
+        text = script(folder.name, folds, args.tr, args.c, args.p, args.device)
         if args.script == "-":
             print(f"\n{text}", end="")
         else:
@@ -111,7 +116,7 @@ def classes_of_cases(folder: Path) -> dict[str, set[str]]:
     if not (folder / "dataset.json").is_file() or not truth.is_dir():
         raise FileNotFoundError(
             f"{truth} does not exist; preprocess the dataset first: nnUNetv2_plan_and_preprocess -d "
-            f"{int(folder.name[7:10])}"
+            f"{int(folder.name[7:10])} (or, if it is planned, nnUNetv2_tpmamba preprocess)"
         )
     description = read_description(folder / "dataset.json")
     ending = description["file_ending"]
@@ -197,12 +202,13 @@ def holds(path: Path, splits: Sequence[Any]) -> bool:
 
 
 def trained_folds(dataset_name: str) -> list[Path]:
-    """Folders of trainings on a fold of the splits; ``fold_all`` is none.
+    """Folders of trainings on a fold of the splits; ``fold_all`` is none, nor is what never ended an epoch.
 
     Raises:
         OSError: ``nnUNet_results`` is not set, so it cannot be seen whether there are any.
     """
-    return sorted((find_results() / dataset_name).glob("*__*__*/fold_[0-9]*"))
+    folds = (find_results() / dataset_name).glob("*__*__*/fold_[0-9]*")
+    return sorted(fold for fold in folds if any(fold.glob("checkpoint_*.pth")) or (fold / "validation").is_dir())
 
 
 def back_up(path: Path) -> Path:
@@ -217,32 +223,3 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that nobody ever reads half of it."""
     with whole_or_absent(path) as unfinished:
         unfinished.write_text(text)
-
-
-def script(dataset: str, folds: Sequence[Fold], trainers: Sequence[str], configuration: str, plans: str) -> str:
-    """A bash script of all trainings: one of them as a Slurm array task, else one after the other."""
-    named_plans = [] if plans == "nnUNetPlans" else ["-p", plans]
-
-    def command(program: str, *arguments: Any) -> str:
-        return shlex.join([program, *map(str, arguments), *named_plans])
-
-    lines = [
-        command("nnUNetv2_train", dataset, configuration, fold.fold, "-tr", trainer)
-        for fold in folds
-        for trainer in trainers
-    ]
-    return "\n".join(
-        [
-            "#!/usr/bin/env bash",
-            f"# {len(lines)} trainings; on Slurm: sbatch --array=0-{len(lines) - 1} THIS_FILE",
-            "set -euo pipefail",
-            'export nnUNet_extTrainer="${nnUNet_extTrainer:-$(nnUNetv2_tpmamba path)}"',
-            "trainings=(",
-            *(f"    {shlex.quote(line)}" for line in lines),
-            ")",
-            'if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then trainings=("${trainings[$SLURM_ARRAY_TASK_ID]}"); fi',
-            'for training in "${trainings[@]}"; do $training; done',
-            f"# then: {command('nnUNetv2_tpmamba', 'compare', '-d', dataset, '-tr', *trainers, '-c', configuration)}",
-            "",
-        ]
-    )

@@ -65,6 +65,7 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
         verify=verify,
         log=partial(print, flush=True),  # a cluster's log file should show it at once
     )
-    print(f"The data for {dataset_name} {configuration} are in {folder}")
+    cases = len(list(folder.glob("*.pkl")))
+    print(f"The data for {dataset_name} {configuration} are in {folder}: {cases} cases{', all read' if verify else ''}")
     other_plans = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
     print(f"Train with: nnUNetv2_train {dataset_name} {configuration} 0 -tr {TRAINER}{other_plans}")

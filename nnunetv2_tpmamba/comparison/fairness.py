@@ -50,10 +50,16 @@ def different_data(runs: Sequence[Run]) -> list[str]:
 
 
 def leaks(runs: Sequence[Run], splits: Splits) -> list[str]:
-    """Validated cases that the present splits list for training of that fold."""
+    """Folds that the present splits do not have, and validated cases that they list for training."""
     notes = []
     for fold in dict.fromkeys(run.fold for run in runs):
-        if not fold.isdecimal() or int(fold) >= len(splits):
+        if not fold.isdecimal() or not splits:
+            continue
+        if int(fold) >= len(splits):
+            notes.append(
+                f"Fold {fold} is none of the {len(splits)} in {SPLITS}: nnU-Net drew its cases at random, so it was "
+                "not tested on those of the others."
+            )
             continue
         train = set(splits[int(fold)]["train"])
         validated = {run.method: train & set(run.predictions) for run in runs if run.fold == fold}

@@ -92,9 +92,9 @@ def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
     begun = {fold: None for folder in folders.values() for fold in trained_folds(folder)}
     common = []
     for fold in begun:
-        reasons = [f"{method}: {why}" for method, folder in folders.items() if (why := unfinished(folder, fold))]
+        reasons = [f"{method} {why}" for method, folder in folders.items() if (why := unfinished(folder, fold))]
         if reasons:
-            notes.append(f"Fold {fold} is left out. {'; '.join(reasons)}.")
+            notes.append(f"Fold {fold} is left out: {'; '.join(reasons)}.")
         else:
             common.append(fold)
     if ALL in common and len(common) > 1:

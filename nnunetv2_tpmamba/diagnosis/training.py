@@ -30,7 +30,7 @@ def check_device() -> Finding:
         if torch.cuda.is_available():
             return check_gpu()
     advice = [
-        "to try things here: -tr nnUNetTrainerTPMamba_small -device cpu, or nnUNetv2_tpmamba demo",
+        "to try things here: nnUNetv2_tpmamba demo, or -tr nnUNetTrainerTPMamba_demo -device cpu",
         "on a cluster, run this command on the node that trains",
     ]
     reasons = [str(warning.message) for warning in caught if "CUDA" in str(warning.message)]
