@@ -98,9 +98,17 @@ def download_sam_checkpoint(to: str | os.PathLike[str] | None = None) -> Path:
                 read_sam_checkpoint(file)
                 return file.replace(folder / file.name)
             except Exception as error:  # the hub lets errors of its HTTP client through, and changes that client
-                reason = str(error).removesuffix(f"; {NEEDED}") or type(error).__name__
+                cause = first_cause(error)
+                reason = str(cause).removesuffix(f"; {NEEDED}") or type(cause).__name__
                 failures.append(f"from {source} ({reason})")
     raise OSError(f"could not download {' nor '.join(failures)}; {NEEDED}")
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What began it: HTTP clients wrap that in three or four errors of their own, each longer than the last."""
+    while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+        error = cause
+    return error
 
 
 def _cache_folder() -> Path:

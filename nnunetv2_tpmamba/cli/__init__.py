@@ -8,6 +8,7 @@ what our own code raises for the user to read: they become one sentence on stder
 import argparse
 import importlib
 import sys
+import warnings
 
 VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot", "compare", "export", "install")
 
@@ -27,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of torch's own, by what timm imports
     try:
         return args.run(args)
     except (ValueError, OSError, RuntimeError) as error:
