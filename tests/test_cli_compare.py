@@ -408,6 +408,7 @@ class TestRefusals:
         )
 
 
+@pytest.mark.timeout(1800)
 def test_after_nnunets_own_commands(real_data, nnunet):
     """Few-shot splits on real CTs, both trainers on fold 0 and two draws of 3 by the script, and their comparison."""
     name = "Dataset702_HeadNeckCrop"
