@@ -135,10 +135,10 @@ def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
         ValueError: another SAM; a file that is not whole, not of this package, or does not fit its own plans.
     """
     description, folds = read_adapter(file)
-    if fingerprint(sam) != description.sam:
+    if (given := fingerprint(sam)) != description.sam:
         raise ValueError(
             f"{file} was trained on other SAM weights: their SHA-256 is {description.sam}, that of the SAM file given "
-            f"is {fingerprint(sam)}; set TPMAMBA_SAM_CHECKPOINT to the file it was trained with"
+            f"is {given}; set TPMAMBA_SAM_CHECKPOINT to the file it was trained with"
         )
     model = results / description.model
     if model.exists():

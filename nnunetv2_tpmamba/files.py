@@ -1,5 +1,6 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, and what they hold."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -33,3 +34,11 @@ def unwritten(path: Path, error: BaseException) -> str:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     free = shutil.disk_usage(path.absolute().parent).free / 1e6
     return f"{path} could not be written ({reason}); {free:.0f} MB are free there"
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

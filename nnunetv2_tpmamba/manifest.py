@@ -5,7 +5,6 @@ finished case, the size, date and SHA-256 of its raw files and the sizes and SHA
 sub-folder: nnU-Net tells a data folder's format from the files directly inside it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from .files import whole_or_absent
+from .files import sha256, whole_or_absent
 from .plans import intensity_properties
 
 BOOKKEEPING = ".tpmamba"
@@ -54,11 +53,7 @@ class SourceFile:
     def of(cls, path: str) -> "SourceFile":
         """Read the file."""
         stat = os.stat(path)  # before reading: a file that changes meanwhile must not look unchanged later
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        return cls(stat.st_size, stat.st_mtime_ns, digest.hexdigest())
+        return cls(stat.st_size, stat.st_mtime_ns, sha256(Path(path)))
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Find the SAM ViT-B file on this machine, or download it whole and checked."""
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import requests
 import torch
 from tqdm import tqdm
 
+from .files import sha256
 from .sam_weights import (
     ENVIRONMENT_VARIABLE,
     HUB_FILES,
@@ -154,11 +154,3 @@ def _checked(file: Path, published: str | None) -> Path:
     if (found := sha256(file)) != published:
         raise ValueError(f"what came has the SHA-256 {found}, published is {published}")
     return file
-
-
-def sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .files import sha256
 from .manifest import CASE_ENDINGS, Case, CaseRecord, Manifest, SourceFile, label_copy, name_some
 
 
@@ -70,7 +71,7 @@ class Survey:
                 survey.is_recorded &= sources == record.sources
                 survey.current[case] = replace(record, sources=sources)
                 copy, label = label_copy(folder, case, label_ending), sources[-1]
-                if _size(copy) != label.size or (verify and SourceFile.of(str(copy)).sha256 != label.sha256):
+                if _size(copy) != label.size or (verify and sha256(copy) != label.sha256):
                     survey.unlabelled.append(case)
         return survey
 

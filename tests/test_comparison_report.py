@@ -9,7 +9,7 @@ import pytest
 
 from nnunetv2_tpmamba.comparison.document import Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
 from nnunetv2_tpmamba.comparison.figures import convergence, diagrams, paired, training_size
-from nnunetv2_tpmamba.comparison.report import PICTURES, paired_means, paired_table, report, score_table, write_report
+from nnunetv2_tpmamba.comparison.report import PICTURES, paired_table, report, score_table, write_report
 from nnunetv2_tpmamba.comparison.results import Group, Results, nanmean
 from nnunetv2_tpmamba.comparison.runs import Run
 
@@ -124,7 +124,7 @@ class TestTables:
 
     def test_paired_means_are_of_the_cases_both_have(self):
         results = make_results(groups=PLAIN, absent=[(0, "liver"), (0, "spleen"), (2, "liver")])
-        mean, first = paired_means(results, "B", PLAIN[0], "Dice")
+        mean, first = results.paired("B", PLAIN[0], "Dice").means
         assert mean - first == pytest.approx(results.paired("B", PLAIN[0], "Dice").mean)
         row = dict(zip(*(paired_table(results).header, paired_table(results).rows[0]), strict=True))
         assert (row["mean"], row["baseline's mean"]) == (f"{mean:.3f}", f"{first:.3f}")
@@ -142,7 +142,7 @@ class TestTables:
         write_report(results, {}, "", tmp_path)
         group = json.loads((tmp_path / "summary.json").read_text())["groups"][0]
         assert group["cases_with_class"] == {"liver": [3, 3], "spleen": [4, 4]}
-        assert group["paired"]["B"]["NSD"]["means"] == list(paired_means(results, "B", FOLDS[0], "NSD"))
+        assert group["paired"]["B"]["NSD"]["means"] == list(results.paired("B", FOLDS[0], "NSD").means)
 
 
 def test_pictures_of_an_earlier_report_are_removed_and_nothing_else(tmp_path):

@@ -31,7 +31,7 @@ ALLOWED = {
     "checkpoints": set(),
     # the data
     "preprocessing": {"splits", "locks", "survey", "manifest", "plans", "integrity"},
-    "survey": {"manifest"},
+    "survey": {"manifest", "files"},
     "splits": {"locks", "manifest"},
     "locks": set(),
     "integrity": set(),
@@ -41,7 +41,7 @@ ALLOWED = {
     "memory": {"network"},
     "volumes": {"pictures", "config"},
     # the network
-    "sam_download": {"sam_weights"},
+    "sam_download": {"sam_weights", "files"},
     "sam_weights": set(),
     NAME: {"network", "config"},  # __init__.py
     "network": {"sam_encoder", "lora", "triplane", "decoder", "config"},

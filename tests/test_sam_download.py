@@ -48,7 +48,7 @@ def sources(monkeypatch, tiny_checkpoint):
     """Both sources answer with the tiny checkpoint, without a network; returns the log of their calls."""
     calls = []
 
-    digest = sam_download.sha256(tiny_checkpoint)
+    digest = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
 
     def meta(url, stream, timeout):
         assert url == sam_download.META_URL

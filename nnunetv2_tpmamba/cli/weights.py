@@ -21,16 +21,17 @@ def run(args: argparse.Namespace) -> int:
         sam_download,
         sam_weights,
     )
+    from nnunetv2_tpmamba.files import sha256
 
     if args.to is None:
         path = sam_download.find_sam_checkpoint().absolute()
     else:
         path = sam_download.download_sam_checkpoint(args.to).absolute()
     weights = sam_weights.read_sam_checkpoint(path)
-    sha256 = sam_download.sha256(path)
+    digest = sha256(path)
     print(f"file:   {path}")
     print(f"size:   {path.stat().st_size} bytes")
-    print(f"sha256: {sha256}{' (as published by Meta)' if sha256 == sam_download.META_SHA256 else ''}")
+    print(f"sha256: {digest}{' (as published by Meta)' if digest == sam_download.META_SHA256 else ''}")
     print(f"check:  SAM ViT-B, all {len(weights)} tensors of the image encoder are there and finite")
     if args.to is not None:
         print("\nTo use this file, also after copying it elsewhere, set its path:")

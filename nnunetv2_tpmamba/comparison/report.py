@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
-from .results import MEAN, METRICS, Group, Mean, Results, nanmean
+from .results import MEAN, METRICS, Group, Mean, Results
 from .runs import Cost
 from .statistics import MOST_EXACT
 
@@ -120,20 +120,13 @@ def paired_table(results: Results) -> Table:
         for group in results.groups:
             for metric in METRICS:
                 pair = results.paired(method, group, metric)
-                means = [defined(mean, ".3f") for mean in paired_means(results, method, group, metric)]
+                means = [defined(mean, ".3f") for mean in pair.means]
                 low, high = (defined(value, "+.3f") for value in pair.interval)
                 interval = UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}"
                 counts = f"{pair.wins}/{pair.ties}/{pair.losses}"
                 numbers = [*means, defined(pair.mean, "+.3f"), interval, counts, defined(pair.p, ".3g")]
                 rows.append([method, group.title, metric, str(pair.n), *numbers, pair.verdict()])
     return Table(header, rows)
-
-
-def paired_means(results: Results, method: str, group: Group, metric: str) -> tuple[float, float]:
-    """Of a method and of the first one, the mean over the cases in which both are defined."""
-    other, first = (results.of_cases(name, group, metric) for name in (method, results.methods[0]))
-    cases = [case for case in first if not math.isnan(first[case] + other[case])]
-    return nanmean(other[case] for case in cases), nanmean(first[case] for case in cases)
 
 
 def defined(value: float, form: str) -> str:
@@ -215,11 +208,7 @@ def summary(results: Results) -> dict[str, Any]:
                     for method in results.methods
                 },
                 "paired": {
-                    method: {
-                        metric: asdict(results.paired(method, group, metric))
-                        | {"means": paired_means(results, method, group, metric)}
-                        for metric in METRICS
-                    }
+                    method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}
                     for method in results.methods[1:]
                 },
             }

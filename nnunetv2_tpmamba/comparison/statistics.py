@@ -20,6 +20,7 @@ class Paired:
 
     Args:
         wins: cases in which b is higher.
+        means: of b and of a, over these cases.
         interval: 95 %, of the mean, see :func:`bootstrap_interval`; NaN for fewer than ``FEWEST`` cases.
         p: two-sided Wilcoxon signed-rank test; NaN for no case.
         exact: whether p is exact, or the normal approximation for more than ``MOST_EXACT`` differing cases.
@@ -28,6 +29,7 @@ class Paired:
     """
 
     n: int
+    means: tuple[float, float]
     mean: float
     median: float
     wins: int
@@ -68,8 +70,9 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} cases: a paired comparison needs the same cases of both")
-    differences = np.asarray(b, float) - np.asarray(a, float)
-    differences = differences[~np.isnan(differences)]
+    pairs = np.array([b, a], float)
+    pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    differences = pairs[0] - pairs[1]
     differences[np.abs(differences) < TIE] = 0
     n = len(differences)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
@@ -77,6 +80,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     ranks = signed_ranks(differences)
     return Paired(
         n,
+        (float(pairs[0].mean()), float(pairs[1].mean())) if n else (math.nan, math.nan),
         float(differences.mean()) if n else math.nan,
         float(np.median(differences)) if n else math.nan,
         wins,
