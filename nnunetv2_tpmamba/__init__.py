@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .config import TPMambaConfig
 
 if TYPE_CHECKING:
-    from .network import TPMamba
+    from .networks.tpmamba import TPMamba
 
 __all__ = ["TPMamba", "TPMambaConfig"]
 __version__ = "0.1.0"
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "TPMamba":  # on first use, so that importing the package does not load torch and timm
-        from .network import TPMamba
+        from .networks.tpmamba import TPMamba
 
         return TPMamba
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

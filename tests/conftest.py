@@ -13,7 +13,8 @@ import SimpleITK
 import timm
 import torch
 
-from nnunetv2_tpmamba import TPMambaConfig, plugin
+from nnunetv2_tpmamba import TPMambaConfig
+from nnunetv2_tpmamba.trainers import plugin
 
 # idle threads that spin make a busy machine a hundred times slower; libgomp reads this when torch loads it
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -7,9 +7,10 @@ import torch
 from timm.models.vision_transformer_sam import Block
 from torch import Tensor, nn
 
-from ..config import TPMambaConfig
-from ..network import build_encoder
-from ..sam_encoder import SamEncoder
+from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
+from nnunetv2_tpmamba.networks.tpmamba import build_encoder
+
 from .setting import Setting, grid_of
 from .task import Contestant, Makers, Task
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..lora import LoRAQKV
-from ..triplane import TriPlaneMamba
+from nnunetv2_tpmamba.networks.lora import LoRAQKV
+from nnunetv2_tpmamba.networks.triplane import TriPlaneMamba
+
 from .scan import scan_flops
 from .setting import Setting, grid_of
 from .task import Contestant, Makers, Task

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import torch
 
-from ..ops.implementations import first_line
+from nnunetv2_tpmamba.networks.ops.implementations import first_line
+
 from .peak_memory import PeakMemory, free
 from .task import Contestant, Row, Task
 

@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import TPMambaConfig
-from ..network import TPMamba
-from ..ops import operator
-from ..ops.implementations import Implementation
+from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.networks.ops import operator
+from nnunetv2_tpmamba.networks.ops.implementations import Implementation
+from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+
 from .encoder import sam_encoder, timm_forward
 from .measure import clock
 from .peak_memory import held_bytes
 from .setting import Setting, grid_of
-from .stock import stock_network
 from .task import Contestant, Makers, Task
 
 OURS, GRID6, STOCK = "TPMamba", "TPMamba_grid6", "stock nnU-Net"

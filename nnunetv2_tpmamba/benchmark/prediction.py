@@ -10,11 +10,12 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
-from ..config import TPMambaConfig
-from ..network import TPMamba
+from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+
 from .network import GRID6, OURS, STOCK, whole_network
 from .setting import Setting
-from .stock import stock_network
 from .task import Contestant, Makers, Task
 
 

@@ -6,9 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..config import TPMambaConfig
-from ..ops.implementations import Implementation, available_implementations
-from ..ops.reference import selective_scan_reference
+from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.networks.ops.implementations import Implementation, available_implementations
+from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
+
 from .setting import Setting, grid_of
 from .task import Contestant, Makers, Task
 

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..config import TPMambaConfig
+from nnunetv2_tpmamba.config import TPMambaConfig
 
 if TYPE_CHECKING:
     import torch

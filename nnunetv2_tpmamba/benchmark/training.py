@@ -12,12 +12,13 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 
-from ..config import TPMambaConfig
-from ..network import TPMamba
+from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+
 from .measure import clock
 from .network import GRID6, OURS, STOCK, patch_of, predicting, random_volume, whole_network
 from .setting import Setting
-from .stock import stock_network
 from .task import Contestant, Makers, Task
 
 LARGEST_GRADIENT = 12  # nnUNetTrainer.train_step

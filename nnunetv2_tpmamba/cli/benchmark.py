@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.benchmark import PARTS
-from nnunetv2_tpmamba.console import termination_as_interrupt
+from nnunetv2_tpmamba.cli.console import termination_as_interrupt
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.benchmark.task import Row

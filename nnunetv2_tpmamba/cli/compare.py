@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_tpmamba.cli.dataset import find_preprocessed, find_results
+from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.comparison.gather import Gathered
@@ -186,8 +186,8 @@ def overlays(results: "Results", gathered: "Gathered", images: Path | None) -> d
     """The best, the median and the worst case of the first fold, by the mean Dice of all methods."""
     import tempfile
 
-    from nnunetv2_tpmamba.pictures import draw_comparisons, label_names
-    from nnunetv2_tpmamba.volumes import read_comparison
+    from nnunetv2_tpmamba.comparison.pictures import draw_comparisons, label_names
+    from nnunetv2_tpmamba.comparison.volumes import read_comparison
 
     group = results.groups[0]
     fold = group.folds[0]

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_tpmamba.console import Console
-from nnunetv2_tpmamba.raw_dataset import RawDataset
-from nnunetv2_tpmamba.scores import Scores
+from nnunetv2_tpmamba.cli.console import Console
+from nnunetv2_tpmamba.demo.raw_dataset import RawDataset
+from nnunetv2_tpmamba.demo.scores import Scores
 
 HELP = "show the whole pipeline on synthetic CTs or on your data, in minutes"
 TRAINER = "nnUNetTrainerTPMamba_demo"
@@ -157,7 +157,7 @@ def made_by_demo(out: Path, marker: Path) -> list[Path]:
 
 
 def make_phantoms(raw: Path, console: Console) -> None:
-    from nnunetv2_tpmamba.phantom import write_dataset
+    from nnunetv2_tpmamba.demo.phantom import write_dataset
 
     write_dataset(raw, PHANTOM_TRAINING, PHANTOM_UNSEEN, on_case=lambda case: console.say(f"  {case}"))
 
@@ -170,7 +170,7 @@ def best_device() -> str:
 
 def environment(out: Path, epochs: int | None) -> dict[str, str]:
     """The environment of nnU-Net's commands: ours but for nnU-Net's folders and processes."""
-    from nnunetv2_tpmamba import plugin
+    from nnunetv2_tpmamba.trainers import plugin
 
     cores = os.cpu_count() or 1
     env = dict(os.environ)
@@ -205,8 +205,8 @@ def write_split(preprocessed: Path, raw: Path) -> None:
 
 
 def draw(raw: Path, predictions: Path, scores: Scores, description: Mapping[str, Any], picture: Path) -> None:
-    from nnunetv2_tpmamba.pictures import draw_comparisons, label_names
-    from nnunetv2_tpmamba.volumes import read_comparison
+    from nnunetv2_tpmamba.comparison.pictures import draw_comparisons, label_names
+    from nnunetv2_tpmamba.comparison.volumes import read_comparison
 
     ending = description["file_ending"]
     shown = list(scores.cases)[:MOST_CASES_SHOWN]

@@ -7,8 +7,8 @@ cache, which keeps the compiled scan. The exit status is 0 if nothing failed, el
 
 import argparse
 
-from nnunetv2_tpmamba.diagnosis import CHECKS
-from nnunetv2_tpmamba.diagnosis.finding import FAIL, examine
+from nnunetv2_tpmamba.doctor import CHECKS
+from nnunetv2_tpmamba.doctor.finding import FAIL, examine
 
 HELP = "check that training can start here"
 

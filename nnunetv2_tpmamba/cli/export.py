@@ -8,7 +8,7 @@ import argparse
 import os
 from pathlib import Path
 
-from nnunetv2_tpmamba.cli.dataset import find_dataset, find_results
+from nnunetv2_tpmamba.data.folders import find_dataset, find_results
 
 HELP = "write what was trained, without SAM's weights, into one file"
 
@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.o.absolute().parent.is_dir():
         raise FileNotFoundError(f"{args.o.absolute().parent} does not exist; make this folder, or name another file")
 
-    from nnunetv2_tpmamba.adapter_file import write_adapter
     from nnunetv2_tpmamba.comparison.runs import model_folder, trained_folds
+    from nnunetv2_tpmamba.trained.exported_file import write_adapter
 
     model = model_folder(find_results() / find_dataset(args.d), args.tr, args.p, args.c)
     folds = args.f or trained_folds(model)

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_tpmamba.cli.dataset import find_preprocessed, find_results
-from nnunetv2_tpmamba.fewshot import (
+from nnunetv2_tpmamba.data.few_shot import (
     PROTOCOL,
     TEST_FRACTION,
     Fold,
@@ -24,6 +23,7 @@ from nnunetv2_tpmamba.fewshot import (
     script,
     table,
 )
+from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results
 from nnunetv2_tpmamba.files import whole_or_absent
 
 HELP = "write splits with few training cases, drawn at random, and one fixed test set"
@@ -173,7 +173,7 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int) -> None:
     Raises:
         FileExistsError: there are trainings on other splits.
     """
-    from nnunetv2_tpmamba.splits import SPLITS, locked_split
+    from nnunetv2_tpmamba.data.splits import SPLITS, locked_split
 
     path, protocol = folder / SPLITS, folder / PROTOCOL
     splits = [fold.split() for fold in folds]

@@ -7,7 +7,7 @@ with. Afterwards nnUNetv2_predict works as with the original model. Nothing that
 import argparse
 from pathlib import Path
 
-from nnunetv2_tpmamba.cli.dataset import find_results
+from nnunetv2_tpmamba.data.folders import find_results
 
 HELP = "make a model to predict with from an exported file and SAM's weights"
 
@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunetv2_tpmamba.adapter_file import install_adapter, read_adapter
-    from nnunetv2_tpmamba.sam_download import find_sam_checkpoint
-    from nnunetv2_tpmamba.sam_weights import read_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
+    from nnunetv2_tpmamba.trained.exported_file import install_adapter, read_adapter
 
     results = find_results()
     description, folds = read_adapter(args.file)  # before SAM's weights are looked for, which may be a download

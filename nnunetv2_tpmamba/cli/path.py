@@ -6,7 +6,7 @@ export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)
 import argparse
 from pathlib import Path
 
-from nnunetv2_tpmamba import plugin
+from nnunetv2_tpmamba.trainers import plugin
 
 HELP = "print the folder for nnUNet_extTrainer"
 

@@ -8,7 +8,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from nnunetv2_tpmamba.cli.dataset import find_preprocessed
+from nnunetv2_tpmamba.data.folders import find_preprocessed
 
 HELP = "preprocess a planned dataset ahead of training"
 TRAINER = "nnUNetTrainerTPMamba"
@@ -42,8 +42,8 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.paths import nnUNet_raw
 
-    from nnunetv2_tpmamba.plans import derive_plans
-    from nnunetv2_tpmamba.preprocessing import ensure_preprocessed
+    from nnunetv2_tpmamba.data.plans import derive_plans
+    from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
 
     preprocessed = find_preprocessed(dataset)
     dataset_name = preprocessed.name

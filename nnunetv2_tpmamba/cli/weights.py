@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunetv2_tpmamba import (  # torch and timm take seconds to import, and -h needs neither
-        sam_download,
-        sam_weights,
-    )
     from nnunetv2_tpmamba.files import sha256
+    from nnunetv2_tpmamba.networks.sam import (  # torch and timm take seconds to import, and -h needs neither
+        download as sam_download,
+    )
+    from nnunetv2_tpmamba.networks.sam import weights as sam_weights
 
     if args.to is None:
         path = sam_download.find_sam_checkpoint().absolute()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..files import whole_or_absent
+from nnunetv2_tpmamba.files import whole_or_absent
+
 from .metrics import Pair, Scores, measure
 
 VERSION = 2  # of what is measured: another one, and nothing kept is used

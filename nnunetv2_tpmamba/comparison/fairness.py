@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..splits import SPLITS
+from nnunetv2_tpmamba.data.splits import SPLITS
+
 from .labels import read_json
 from .runs import Run
 

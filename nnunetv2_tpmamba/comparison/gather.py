@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..fewshot import PROTOCOL, Fold
-from ..splits import SPLITS
+from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold
+from nnunetv2_tpmamba.data.splits import SPLITS
+
 from .cache import measure_all
 from .fairness import Splits, read_splits, unfair
 from .labels import Labels, check_description, read_description, read_json

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 
-from ..checkpoints import load_without_code
+from nnunetv2_tpmamba.trained.checkpoints import load_without_code
+
 from .labels import read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")

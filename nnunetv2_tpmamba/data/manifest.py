@@ -1,0 +1,173 @@
+"""What a preprocessed data folder holds, and what it was made from.
+
+Beside the cases, the folder has a ``.tpmamba/manifest.json``: the settings the data were made with and, for each
+finished case, the size, date and SHA-256 of its raw files and the sizes and SHA-256 of what was written. Why in a
+sub-folder: nnU-Net tells a data folder's format from the files directly inside it.
+"""
+
+import json
+import os
+import re
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from nnunetv2_tpmamba.files import sha256, whole_or_absent
+
+from .plans import intensity_properties
+
+BOOKKEEPING = ".tpmamba"
+CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")  # of the files nnU-Net's preprocessor writes for one case
+INTENSITIES_USED = {  # by nnU-Net's normalization schemes; another scheme is taken to use all of them
+    "CTNormalization": ("percentile_00_5", "percentile_99_5", "mean", "std"),
+    "ZScoreNormalization": (),
+    "NoNormalization": (),
+    "RescaleTo01Normalization": (),
+    "RGBTo01Normalization": (),
+}
+
+
+class Case(NamedTuple):
+    """The raw files of a training case."""
+
+    images: list[str]
+    label: str
+
+    @property
+    def paths(self) -> list[str]:
+        """The images, then the label."""
+        return [*self.images, self.label]
+
+
+@dataclass
+class SourceFile:
+    """A raw file as it was when its case was made."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str) -> "SourceFile":
+        """Read the file."""
+        stat = os.stat(path)  # before reading: a file that changes meanwhile must not look unchanged later
+        return cls(stat.st_size, stat.st_mtime_ns, sha256(Path(path)))
+
+
+@dataclass
+class CaseRecord:
+    """A finished case: what it was made from (the images, then the label) and what was written."""
+
+    sources: list[SourceFile]
+    sizes: list[int]
+    sha256: list[str]
+
+    @classmethod
+    def of(cls, sources: list[SourceFile], written: list[Path]) -> "CaseRecord":
+        files = [SourceFile.of(str(path)) for path in written]
+        return cls(sources, [file.size for file in files], [file.sha256 for file in files])
+
+
+@dataclass
+class Manifest:
+    """What a data folder holds: the settings it is made with and its cases, those still to be made as None."""
+
+    settings: dict[str, Any]
+    cases: dict[str, CaseRecord | None]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest | None":
+        """Read the folder's manifest; None if it has none and holds no data.
+
+        Raises:
+            ValueError: the manifest is damaged, or there are data without one.
+        """
+        path = folder / BOOKKEEPING / "manifest.json"
+        has_data = any(folder.glob("*.b2nd"))  # asked first, because the manifest is written before the data
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            cases = {
+                case: record and CaseRecord(**record | {"sources": [SourceFile(**x) for x in record["sources"]]})
+                for case, record in content["cases"].items()
+            }
+            return cls(content["settings"], cases)
+        except FileNotFoundError:
+            if not has_data:
+                return None
+            raise ValueError(
+                f"{folder} holds data, but no {BOOKKEEPING}/manifest.json that says how they were made; copy that "
+                "hidden sub-folder too, or delete the folder, it will be made again"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} cannot be read ({error!r}); delete {folder}, it will be made again") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest in one step, so that a kill leaves the former one."""
+        with whole_or_absent(folder / BOOKKEEPING / "manifest.json") as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+def training_cases(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, Case]:
+    """List the training cases of a raw dataset, as nnU-Net does but without its pool of processes.
+
+    Args:
+        raw_folder: the dataset's folder in nnUNet_raw.
+        dataset_json: the dataset's description.
+
+    Raises:
+        FileNotFoundError: a case lacks its label, or a file that dataset.json lists.
+    """
+    if "dataset" in dataset_json:
+        listed = get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json))
+        cases = {case: Case(files["images"], files["label"]) for case, files in listed.items()}
+    else:
+        ending = dataset_json["file_ending"]
+        cases = {}
+        for image in sorted((raw_folder / "imagesTr").glob(f"*{ending}")):
+            if match := re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", image.name):
+                label = raw_folder / "labelsTr" / f"{match[1]}{ending}"
+                cases.setdefault(match[1], Case([], str(label))).images.append(str(image))
+    for case, files in cases.items():
+        for path in files.paths:
+            if not os.path.isfile(path):
+                raise FileNotFoundError(f"case {case}: {path} does not exist; restore it or remove the case")
+    return cases
+
+
+def data_settings(plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the content of the preprocessed files; the patch size, which does not, is left out."""
+    chosen = plans["configurations"][configuration]
+    labels = dataset_json["labels"]
+    statistics = intensity_properties(plans)
+    settings = {
+        "preprocessor": chosen["preprocessor_name"],
+        "reader": plans["image_reader_writer"],
+        "transpose": plans["transpose_forward"],
+        "spacing": chosen["spacing"],
+        "normalization": chosen["normalization_schemes"],
+        "intensities": [  # only those that are used: the others change with every new case
+            {
+                name: statistics[str(channel)][name]
+                for name in INTENSITIES_USED.get(scheme, statistics.get(str(channel), {}))
+            }
+            for channel, scheme in enumerate(chosen["normalization_schemes"])
+        ],
+        "mask for normalization": chosen["use_mask_for_norm"],
+        "image resampling": [chosen["resampling_fn_data"], chosen["resampling_fn_data_kwargs"]],
+        "label resampling": [chosen["resampling_fn_seg"], chosen["resampling_fn_seg_kwargs"]],
+        "labels": [list(labels.values()), labels.get("ignore")],  # nnU-Net stores where each label is
+    }
+    return json.loads(json.dumps(settings))  # as they will be read back
+
+
+def label_copy(folder: Path, case: str, label_ending: str) -> Path:
+    """Where nnU-Net's validation looks for the case's label: beside the data folder."""
+    return folder.parent / "gt_segmentations" / f"{case}{label_ending}"
+
+
+def name_some(names: list[str], most: int = 5) -> str:
+    """List the first names and count the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,1 @@
+"""What the demo needs: synthetic CTs, or the user's data, and a table of scores."""

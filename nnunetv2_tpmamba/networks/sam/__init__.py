@@ -1,0 +1,1 @@
+"""SAM's image encoder, and the file its weights are in."""

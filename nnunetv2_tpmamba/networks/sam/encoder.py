@@ -1,0 +1,81 @@
+"""SAM's image encoder without its neck, to be run block by block."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from timm.layers import resample_abs_pos_embed_nhwc
+from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
+from torch import Tensor, nn
+
+from .window_attention import SamBlock
+
+
+class SamEncoder(nn.Module):
+    """Turn images into tokens and the tokens into features, one after each transformer block.
+
+    timm's modules with timm's names, so that a state dict of ``samvit_base_patch16`` loads here, neck left out; the
+    blocks are :class:`~nnunetv2_tpmamba.networks.sam.window_attention.SamBlock`.
+    Position embeddings are resampled to the grid of the images as timm does. Weights start random: see
+    :mod:`.sam_weights`.
+
+    Source: Kirillov et al., "Segment Anything", ICCV 2023; ``ImageEncoderViT`` of segment_anything. Layer norm's
+    epsilon is segment_anything's 1e-6, where timm has 1e-5.
+
+    Args:
+        embed_dim, depth, num_heads: of the transformer.
+        window_size: tokens on a side of the attention windows; 0 = every block attends to the whole image.
+        global_attn_indexes: blocks that attend to the whole image.
+        image_size: pixels on a side the position embeddings are made for.
+        patch_size: pixels on a side of a token.
+
+    Shape:
+        input ``(n, 3, H, W)``, H and W multiples of ``patch_size``; output a list of ``depth`` tensors
+        ``(n, h, w, embed_dim)``, ``h = H / patch_size``.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        window_size: int = 14,
+        global_attn_indexes: Sequence[int] = (2, 5, 8, 11),
+        image_size: int = 1024,
+        patch_size: int = 16,
+    ) -> None:
+        super().__init__()
+        vit = VisionTransformerSAM(
+            img_size=image_size,
+            patch_size=patch_size,
+            num_classes=0,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=window_size,
+            global_attn_indexes=tuple(global_attn_indexes),
+            neck_chans=0,
+            block_fn=SamBlock,
+        )
+        self.patch_embed = vit.patch_embed
+        self.pos_embed = vit.pos_embed
+        self.blocks = nn.ModuleList(vit.blocks)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def attentions(self) -> Iterator[Attention]:
+        """The attention layer of every block."""
+        return (block.get_submodule("attn") for block in self.blocks)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images ``(n, 3, H, W)`` to tokens ``(n, h, w, embed_dim)`` with their positions."""
+        tokens = self.patch_embed(images)
+        return tokens + resample_abs_pos_embed_nhwc(self.pos_embed, tokens.shape[1:3])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        tokens = self.embed(images)
+        features = []
+        for block in self.blocks:
+            tokens = block(tokens)
+            features.append(tokens)
+        return features

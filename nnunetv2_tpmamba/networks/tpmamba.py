@@ -1,0 +1,146 @@
+"""TPMamba: figure 2 of the paper."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_tpmamba.config import TPMambaConfig
+
+from .decoder import NUM_FEATURES, Decoder
+from .lora import LoRAQKV
+from .sam.encoder import SamEncoder
+from .triplane import TriPlaneMamba
+
+
+class TPMamba(nn.Module):
+    """Segment a volume: SAM reads its slices, LoRA and tri-plane Mamba adapters teach it the third dimension.
+
+    With ``config.pretrained`` SAM's own weights are frozen, and LoRA, adapters, decoder (and the channel projection, if
+    any) train. They are random until :meth:`load_sam` is called or a checkpoint is loaded; building reads no file.
+    With the attribute ``checkpointing`` the backward pass computes each block and adapter again instead of keeping what
+    they computed.
+
+    Source: Wang et al., MICCAI 2024, section 2 and figure 2.
+
+    Args:
+        input_channels: of the volume. 1 is repeated to SAM's 3, 3 are used as they are, any other number is
+            projected by a trainable 1 x 1 x 1 convolution that starts as the mean.
+        num_classes: maps to predict, background included.
+        config: every size.
+
+    Shape:
+        input ``(B, input_channels, D, H, W)``, H and W multiples of ``token_size``, D any; output
+        ``(B, num_classes, D, H, W)``. D is the axis of the slices.
+
+    Raises:
+        ValueError: a volume of another shape; fewer than four blocks.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        config: TPMambaConfig = TPMambaConfig(),  # noqa: B008 - it is frozen
+    ) -> None:
+        super().__init__()
+        if config.depth < NUM_FEATURES:
+            raise ValueError(
+                f"depth {config.depth}: at least {NUM_FEATURES} blocks are needed, the decoder reads the last"
+            )
+        self.input_channels = input_channels
+        self.in_plane_upsample = config.in_plane_upsample
+        self.token_size = config.token_size
+        self.checkpointing = bool(config.checkpointing)
+
+        self.encoder = build_encoder(config).requires_grad_(not config.pretrained)
+        if config.lora_rank:
+            for attention in self.encoder.attentions():
+                attention.qkv = LoRAQKV(config.embed_dim, config.lora_rank, frozen=config.pretrained)
+        self.adapters = nn.ModuleList(
+            TriPlaneMamba(
+                config.embed_dim, config.adapter_dim, config.dilations, config.d_state, config.d_conv, config.expand
+            )
+            for _ in range(config.depth)
+        )
+        self.decoder = Decoder(config.embed_dim, num_classes, config.decoder_dim, self.token_size)
+        self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        features = self.features(volume, last=NUM_FEATURES)
+        return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])
+
+    def features(self, volume: Tensor, last: int | None = None) -> list[Tensor]:
+        """Tokens ``(B, D, h, w, embed_dim)`` after every block and its adapter, or after the ``last`` ones."""
+        self._check(volume)
+        B = volume.shape[0]
+        stack = rearrange(self.encoder.embed(self._slices(volume)), "(B D) h w C -> B D h w C", B=B)
+        features: list[Tensor] = []
+        for block, adapter in zip(self.encoder.blocks, self.adapters, strict=True):
+            if self.checkpointing and torch.is_grad_enabled():
+                stack = checkpoint(_block_and_adapter, block, adapter, stack, use_reentrant=False)
+            else:
+                stack = _block_and_adapter(block, adapter, stack)
+            features = [*features, stack] if last is None else [*features, stack][-last:]
+        return features
+
+    def load_sam(self, state_dict: dict[str, Tensor]) -> None:
+        """Put SAM's weights, as :func:`.sam_weights.read_sam_checkpoint` gives them, into the encoder; LoRA stays.
+
+        Raises:
+            RuntimeError: keys or shapes that are not this encoder's.
+        """
+        lora = {name: x for name, x in self.encoder.state_dict().items() if ".lora_" in name}
+        self.encoder.load_state_dict({**state_dict, **lora})
+
+    def _slices(self, volume: Tensor) -> Tensor:
+        rgb = volume.expand(-1, 3, -1, -1, -1) if self.to_rgb is None else self.to_rgb(volume)
+        slices = rearrange(rgb, "B C D H W -> (B D) C H W")
+        if self.in_plane_upsample == 1:
+            return slices
+        return F.interpolate(slices, scale_factor=self.in_plane_upsample, mode="bilinear")
+
+    def _check(self, volume: Tensor) -> None:
+        if volume.ndim != 5 or volume.shape[1] != self.input_channels:
+            raise ValueError(
+                f"input of shape {tuple(volume.shape)}: (B, {self.input_channels}, D, H, W) is needed, "
+                f"this network was built for {self.input_channels} channel(s)"
+            )
+        check_patch_size(tuple(volume.shape[2:]), self.token_size)
+
+
+def _block_and_adapter(block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
+    """One box of figure 2: a block reads the slices ``(B, D, h, w, C)`` one by one, its adapter the stack."""
+    B = stack.shape[0]
+    slices = block(rearrange(stack, "B D h w C -> (B D) h w C"))
+    return adapter(rearrange(slices, "(B D) h w C -> B D h w C", B=B))
+
+
+def build_encoder(config: TPMambaConfig) -> SamEncoder:
+    """SAM's encoder in the sizes of ``config``, random and without LoRA."""
+    return SamEncoder(
+        config.embed_dim,
+        config.depth,
+        config.num_heads,
+        config.window_size,
+        config.global_attn_indexes,
+        config.encoder_image_size,
+        config.encoder_patch_size,
+    )
+
+
+def check_patch_size(patch_size: tuple[int, ...], token_size: int) -> None:
+    """Raise ``ValueError`` for a patch ``(D, H, W)`` in voxels that tokens of ``token_size`` voxels do not fill."""
+    D, *in_plane = patch_size
+    if D < 1 or any(size < token_size or size % token_size for size in in_plane):
+        good = (max(D, 1), *(max(round(size / token_size), 1) * token_size for size in in_plane))
+        raise ValueError(
+            f"patch size {patch_size}: H and W must be multiples of {token_size}; set patch_size to e.g. {good}"
+        )
+
+
+def _mean_projection(input_channels: int) -> nn.Conv3d:
+    projection = nn.Conv3d(input_channels, 3, 1, bias=False)
+    nn.init.constant_(projection.weight, 1 / input_channels)
+    return projection

@@ -1,0 +1,1 @@
+"""What a finished training left: checkpoints, and the file a model is exported to."""

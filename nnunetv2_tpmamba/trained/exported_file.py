@@ -1,0 +1,172 @@
+"""Adapter files: what a training changed, without SAM's weights, tens of MB in one safetensors file.
+
+A file holds, for each fold, every tensor of the network that is not SAM's, named ``<fold>/<tensor>``, and in its header
+the JSON text ``adapter`` (plans, dataset.json, what nnU-Net's checkpoint says of the trainer, the SHA-256 of SAM's
+tensors) and the SHA-256 of that text and the tensors. Reading one runs no code. With a SAM file of these tensors, in
+Meta's layout or timm's, the model that comes out predicts bit for bit like the one that was exported.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nnunetv2_tpmamba.files import unwritten, whole_or_absent
+
+from .checkpoints import load_without_code
+from .exported_model import Description, frozen_names, network_of, shapes, trained_names
+
+TEXT, CHECKSUM = "adapter", "sha256"  # in the header
+ENCODER = "encoder."  # what the network calls SAM's part
+
+Tensors = dict[str, Tensor]
+
+
+def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of a text and of names, shapes and float32 values, in the order of the names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file: Path) -> Description:
+    """Write the adapter file of a model that nnU-Net trained.
+
+    Args:
+        model: nnU-Net's folder of the model.
+        checkpoint_name: of the file in each fold's folder.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a missing or damaged checkpoint; a model without frozen weights; folds with different SAM weights.
+    """
+    tensors: Tensors = {}
+    descriptions: list[Description] = []
+    plans, dataset = (json.loads((model / name).read_text()) for name in ("plans.json", "dataset.json"))
+    for fold in folds:
+        path = model / f"fold_{fold}" / checkpoint_name
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; finish this training, or choose folds with -f, a file with -chk")
+        checkpoint = load_without_code(path)
+        try:
+            trainer, configuration = checkpoint["trainer_name"], checkpoint["init_args"]["configuration"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not say of which trainer and configuration it is") from error
+        axes = checkpoint.get("inference_allowed_mirroring_axes")
+        mirroring = None if axes is None else list(axes)
+        description = Description(plans, dataset, trainer, configuration, checkpoint_name, mirroring, sam="")
+        description.check_names(fold)
+        network = network_of(description)
+        frozen = frozen_names(network)
+        if not frozen:
+            raise ValueError(
+                f"{description.trainer} trains all of its weights, so there is nothing to leave out; use "
+                "nnUNetv2_export_model_to_zip"
+            )
+        weights = checkpoint["network_weights"]
+        if shapes(weights) != shapes(network.state_dict()):
+            raise ValueError(f"{path} does not fit {trainer}: it holds other tensors than its network has now")
+        sam = fingerprint({name.removeprefix(ENCODER): weights[name] for name in frozen})
+        descriptions.append(replace(description, sam=sam))
+        tensors |= {f"{fold}/{name}": weights[name].contiguous() for name in set(trained_names(network).values())}
+    if any(description != descriptions[0] for description in descriptions):
+        raise ValueError(
+            f"the folds {', '.join(folds)} of {model} do not share one SAM file; export them singly with -f"
+        )
+    text = json.dumps(asdict(descriptions[0]))
+    content = safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    try:
+        with whole_or_absent(file) as unfinished:
+            unfinished.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
+    except OSError as error:
+        raise OSError(f"{unwritten(file, error)}; nothing is left of it") from error
+    return descriptions[0]
+
+
+def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
+    """Return what :func:`write_adapter` wrote, the tensors by fold.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no adapter file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; give a file that `nnUNetv2_tpmamba export` wrote")
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            header = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+        if header[CHECKSUM] != fingerprint(tensors, header[TEXT]):
+            raise ValueError("its content is not what it was written with")
+        description = Description(**json.loads(header[TEXT]))
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{file} is no adapter file of `nnUNetv2_tpmamba export`, or damaged ({type(error).__name__}: {error}); "
+            "copy or export it again"
+        ) from error
+    folds: dict[str, Tensors] = {}
+    for name, tensor in tensors.items():
+        fold, _, rest = name.partition("/")
+        folds.setdefault(fold, {})[rest] = tensor
+    try:
+        description.check_names(*folds)
+    except ValueError as error:
+        raise ValueError(f"{file} is refused: {error}") from error
+    return description, folds
+
+
+def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
+    """Make nnU-Net's model folder from an adapter file and SAM's weights; it appears only when it is whole.
+
+    Args:
+        sam: as :func:`.sam_weights.read_sam_checkpoint` gives them.
+        results: nnU-Net's folder of results.
+
+    Raises:
+        FileExistsError: there is a model of this name.
+        OSError: the model cannot be written.
+        ValueError: another SAM; a file that is not whole, not of this package, or does not fit its own plans.
+    """
+    description, folds = read_adapter(file)
+    if (given := fingerprint(sam)) != description.sam:
+        raise ValueError(
+            f"{file} was trained on other SAM weights: their SHA-256 is {description.sam}, that of the SAM file given "
+            f"is {given}; set TPMAMBA_SAM_CHECKPOINT to the file it was trained with"
+        )
+    model = results / description.model
+    if model.exists():
+        raise FileExistsError(f"{model} exists; move it away, or set nnUNet_results to another folder")
+    network = network_of(description)
+    trained = trained_names(network)
+    expected = {name: shape for name, shape in shapes(network.state_dict()).items() if name in trained.values()}
+    for fold, tensors in folds.items():
+        if shapes(tensors) != expected:
+            raise ValueError(f"{file} does not fit {description.trainer} and its plans: fold {fold} has other tensors")
+    model.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with whole_or_absent(model) as unfinished:
+            unfinished.mkdir()
+            for name, content in (("plans.json", description.plans), ("dataset.json", description.dataset)):
+                (unfinished / name).write_text(json.dumps(content, indent=4))
+            for fold, tensors in folds.items():
+                weights = {ENCODER + name: tensor for name, tensor in sam.items()}
+                weights |= {name: tensors[first] for name, first in trained.items()}
+                checkpoint = {
+                    "network_weights": weights,
+                    "trainer_name": description.trainer,
+                    "init_args": {"configuration": description.configuration, "fold": fold},
+                    "inference_allowed_mirroring_axes": description.mirroring,
+                }
+                (unfinished / f"fold_{fold}").mkdir()
+                torch.save(checkpoint, unfinished / f"fold_{fold}" / description.checkpoint)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise OSError(f"{unwritten(model, error)}; nothing is left of it") from error
+    return model

@@ -1,0 +1,109 @@
+"""Which model an adapter file is of: its names, its network, and which tensors of that are SAM's."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor, nn
+
+from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
+
+PLAIN_NAME = re.compile(r"\w[\w .+-]*")  # one part of a path
+FOLD = re.compile(r"all|\d+")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What stands in the header.
+
+    Args:
+        plans, dataset: as the model's ``plans.json`` and ``dataset.json``.
+        checkpoint: the name of the file in each fold's folder.
+        mirroring: the axes along which nnU-Net may mirror in prediction.
+        sam: SHA-256 of SAM's tensors, see :func:`.adapter_file.fingerprint`.
+    """
+
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+    trainer: str
+    configuration: str
+    checkpoint: str
+    mirroring: list[int] | None
+    sam: str
+
+    def check_names(self, *folds: str) -> None:
+        """Raise ValueError for what nnU-Net would not name a file or folder; with a slash it could lead anywhere."""
+        plans = self.plans if isinstance(self.plans, dict) else {}
+        names = [plans.get(key) for key in ("dataset_name", "plans_name")]
+        names += [self.trainer, self.configuration, self.checkpoint]
+        bad = [name for name in names if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name)]
+        bad += [fold for fold in folds if not FOLD.fullmatch(fold)]
+        if bad:
+            raise ValueError(f"{bad[0]!r} is no name of nnU-Net's")
+
+    @property
+    def model(self) -> Path:
+        """nnU-Net's folder of the model, below its results."""
+        return Path(
+            self.plans["dataset_name"],
+            convert_trainer_plans_config_to_identifier(self.trainer, self.plans["plans_name"], self.configuration),
+        )
+
+
+def network_of(description: Description) -> nn.Module:
+    """The network that nnU-Net would build, without memory for its weights.
+
+    Raises:
+        ValueError: nnU-Net does not find the trainer, it is none of this package, or the plans are not for it.
+    """
+    try:
+        trainer = recursive_find_trainer_class_by_name(description.trainer)
+    except RuntimeError as error:
+        raise ValueError(
+            f"nnU-Net does not find the trainer {description.trainer}; run "
+            "`export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)`, and add the folder of a trainer of your own"
+        ) from error
+    if not issubclass(trainer, nnUNetTrainerTPMamba):  # stock ones call whatever the plans, so the file, tell them to
+        raise ValueError(
+            f"{description.trainer} is not nnUNetTrainerTPMamba or a variant of it; use nnUNetv2_export_model_to_zip "
+            "and nnUNetv2_install_pretrained_model_from_zip"
+        )
+    try:
+        plans = PlansManager(description.plans)
+        configuration = plans.get_configuration(description.configuration)
+        with torch.device("meta"):
+            return trainer.build_network_architecture(
+                plans,
+                configuration,
+                determine_num_input_channels(plans, configuration, description.dataset),
+                plans.get_label_manager(description.dataset).num_segmentation_heads,
+                enable_deep_supervision=False,
+            )
+    except Exception as error:  # nnU-Net trusts what it reads, and a variant may be anybody's
+        raise ValueError(
+            f"{description.trainer} cannot build its network from the plans ({type(error).__name__}: {error})"
+        ) from error
+
+
+def frozen_names(network: nn.Module) -> set[str]:
+    """The parameters that stay SAM's."""
+    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+
+
+def trained_names(network: nn.Module) -> dict[str, str]:
+    """All other names in the state dict, each with the first name of its tensor: nnU-Net's bricks list theirs twice."""
+    first: dict[int, str] = {}
+    frozen = frozen_names(network)
+    tensors = {name: x for name, x in network.state_dict(keep_vars=True).items() if name not in frozen}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
+
+
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -1,0 +1,1 @@
+"""nnU-Net trainers: the paper's testbed, the trainers with SAM's encoder, and the paper's method."""

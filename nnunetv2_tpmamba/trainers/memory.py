@@ -1,0 +1,116 @@
+"""How much memory a training step needs, and how much there is."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+
+MARGIN = 1.25  # for what counting tensors does not see: workspaces of convolutions, fragmentation, the loss
+SMALLEST_COUNTED = 2**16  # bytes; smaller tensors do not fill a card
+
+
+def decide_checkpointing(
+    network: TPMamba, shape: tuple[int, ...], autocast: torch.dtype | None, free: int | None
+) -> str:
+    """Switch ``network.checkpointing`` on if a step without it may not fit into ``free`` bytes, else off; say why.
+
+    Args:
+        network, shape, autocast: see :func:`training_step_bytes`.
+        free: see :func:`free_bytes`.
+    """
+    network.checkpointing = False
+    if free is None:
+        return "off; the free memory is not known here"
+    plain = training_step_bytes(network, shape, autocast)
+    if plain * MARGIN <= free:
+        return f"off; a training step needs about {_gb(plain)}, {_gb(free)} are free"
+    network.checkpointing = True
+    checkpointed = training_step_bytes(network, shape, autocast)
+    decision = (
+        f"on; a training step needs about {_gb(plain)} without and {_gb(checkpointed)} with it, {_gb(free)} are free"
+    )
+    if checkpointed * MARGIN > free:
+        decision += (
+            ". This may be too little: free memory, or train nnUNetTrainerTPMamba_grid6, whose slices have a quarter "
+            "of the tokens, or a variant with a smaller patch_size"
+        )
+    return decision
+
+
+def training_step_bytes(network: nn.Module, shape: tuple[int, ...], autocast: torch.dtype | None) -> int:
+    """Peak memory of forward, backward and AdamW, counted on tensors without data; takes seconds and no memory.
+
+    What a device needs besides is not in it; ``MARGIN`` stands for that.
+
+    Args:
+        network: on any device, not compiled; it stays as it is.
+        shape: of the batch, ``(B, input_channels, D, H, W)``.
+        autocast: the dtype of autocast, None without.
+    """
+    with FakeTensorMode(), _LiveStorages() as storages:
+        empty = {
+            id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in network.parameters()
+        }
+        twin = copy.deepcopy(network, empty)  # the memo of deepcopy: parameters to take instead of copies
+        with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+            logits = twin(torch.empty(shape))
+        logits.float().log_softmax(1).sum().backward()
+        trained = sum(p.nbytes for p in twin.parameters() if p.requires_grad)
+    return storages.peak + 2 * trained  # AdamW's two moments
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that this process can still have on ``device``; None where that cannot be asked."""
+    if device.type == "cuda":
+        unused_cache = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused_cache
+    if device.type == "cpu":
+        try:
+            with open("/proc/meminfo") as file:
+                available = next(line for line in file if line.startswith("MemAvailable:"))
+            return int(available.split()[1]) * 1024
+        except (OSError, StopIteration):  # not Linux
+            return None
+    return None
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most memory that this process has had on ``device`` so far; None where that cannot be asked."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "cpu":
+        try:
+            with open("/proc/self/status") as file:
+                return int(next(line for line in file if line.startswith("VmHWM:")).split()[1]) * 1024
+        except (OSError, StopIteration):  # not Linux
+            return None
+    return None
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+class _LiveStorages(TorchDispatchMode):
+    """Follows which tensors are alive; ``peak`` is the most bytes they had together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self.alive: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        storages = [x.untyped_storage() for x in tree_leaves(result) if isinstance(x, Tensor)]
+        new = {StorageWeakRef(s): s.nbytes() for s in storages if s.nbytes() >= SMALLEST_COUNTED}
+        if new.keys() - self.alive.keys():
+            self.alive = {ref: size for ref, size in self.alive.items() if not ref.expired()} | new
+            self.peak = max(self.peak, sum(self.alive.values()))
+        return result

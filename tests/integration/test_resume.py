@@ -1,0 +1,98 @@
+"""A training that is killed wherever, and continued with --c, ends as if nothing had happened; real commands."""
+
+import json
+import random
+import re
+import signal
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_raw_dataset
+
+from nnunetv2_tpmamba.trained.checkpoints import load_without_code
+
+NAME = "Dataset903_Blobs"
+TRAINER = "nnUNetTrainerTPMamba_killed"
+SOAK = "nnUNetTrainerTPMamba_soak"
+IN_PROCESS = {"nnUNet_n_proc_DA": "0"}  # batches are made in the training's own process, one after the other
+KILLS = {  # and the first epoch of the training killed so
+    "0 train_step 0": 0,
+    "0 checkpoint_best 0.5": 0,
+    "1 train_step 0.5": 0,
+    "2 checkpoint_latest 0.5": 1,
+    "3 validation_step 0": 2,
+    "4 checkpoint_final 0.9": 3,
+    "5 validation 0": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def planned(module_nnunet):
+    write_raw_dataset(module_nnunet.raw / NAME, [f"case{i}" for i in range(5)], (16, 20, 24), (3.0, 2.0, 2.0))
+    module_nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 903, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    return module_nnunet
+
+
+def train(nnunet, trainer, results, *options, kill_at=""):
+    """Train fold 0 into a folder of results of its own; it must end as KILL_AT says. Return its first epoch."""
+    result = nnunet.run(
+        *("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", *options),
+        check=False,
+        timeout=3600,
+        **IN_PROCESS,
+        nnUNet_results=str(results),
+        KILL_AT=kill_at,
+    )
+    assert result.returncode == (-signal.SIGKILL if kill_at else 0), result.stdout[-3000:] + result.stderr[-3000:]
+    epochs = re.findall(r": Epoch (\d+)", result.stdout)
+    return int(epochs[0]) if epochs else None
+
+
+def fold_folder(trainer, results):
+    return results / NAME / f"{trainer}__nnUNetPlans__3d_fullres" / "fold_0"
+
+
+def assert_same_training(trainer, one, other):
+    """Weights, optimiser and curves, the last and the best, and validation of two runs."""
+    folders = [fold_folder(trainer, results) for results in (one, other)]
+    for name in ("checkpoint_final.pth", "checkpoint_best.pth"):
+        a, b = (torch.load(folder / name, weights_only=False) for folder in folders)
+        torch.testing.assert_close(b["network_weights"], a["network_weights"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(b["optimizer_state"], a["optimizer_state"], rtol=0, atol=1e-6)
+        for curve in ("train_losses", "val_losses", "ema_fg_dice", "lrs"):
+            np.testing.assert_allclose(b["logging"][curve], a["logging"][curve], rtol=1e-6, err_msg=curve)
+        assert a["current_epoch"] == b["current_epoch"]
+        assert a["_best_ema"] == pytest.approx(b["_best_ema"], nan_ok=True)
+    dice = [json.loads((folder / "validation" / "summary.json").read_text())["mean"] for folder in folders]
+    assert dice[0] == dice[1]
+    assert not list(other.rglob(".unfinished*"))
+
+
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(planned, tmp_path):
+    train(planned, TRAINER, tmp_path / "straight")
+    first_epochs = {}
+    for kill_at in KILLS:
+        first_epochs[kill_at] = train(planned, TRAINER, tmp_path / "killed", "--c", kill_at=kill_at)
+        for checkpoint in fold_folder(TRAINER, tmp_path / "killed").glob("*.pth"):
+            load_without_code(checkpoint)  # whole, whatever was being written
+    assert first_epochs == KILLS  # that is, it did continue
+    assert train(planned, TRAINER, tmp_path / "killed", "--c") is None  # only the validation was left
+    assert_same_training(TRAINER, tmp_path / "straight", tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+def test_soak(planned, tmp_path):
+    """200 epochs, killed in every tenth at a random point: the result of an unkilled run, and memory stays flat."""
+    train(planned, SOAK, tmp_path / "straight")
+    chance = random.Random(0)
+    for epoch in range(9, 200, 10):
+        checkpoint = "checkpoint_latest" if epoch < 199 else "checkpoint_final"
+        place = chance.choice(["train_step", "validation_step", checkpoint])
+        train(planned, SOAK, tmp_path / "killed", "--c", kill_at=f"{epoch} {place} {chance.random():.2f}")
+    train(planned, SOAK, tmp_path / "killed", "--c")
+    assert_same_training(SOAK, tmp_path / "straight", tmp_path / "killed")
+    memory = np.loadtxt(fold_folder(SOAK, tmp_path / "straight") / "memory.txt")[:, 1]
+    print(f"\nmemory after epochs 20 and 200: {memory[19] / 1e9:.2f} and {memory[-1] / 1e9:.2f} GB")
+    assert memory[-20:].max() < 1.1 * memory[15:35].max()

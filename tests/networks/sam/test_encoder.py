@@ -1,0 +1,79 @@
+"""The encoder against its two peers: the segment_anything package and timm, with the same random weights."""
+
+import pytest
+import timm
+import torch
+from checkpoints import write_meta_checkpoint, write_timm_checkpoint
+from segment_anything import sam_model_registry
+
+from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
+from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
+
+
+@pytest.fixture(scope="module")
+def meta_file(tmp_path_factory):
+    path = write_meta_checkpoint(tmp_path_factory.mktemp("sam") / "sam_vit_b.pth", seed=3)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def timm_file(tmp_path_factory):
+    path = write_timm_checkpoint(tmp_path_factory.mktemp("sam") / "model.safetensors", seed=3)
+    yield path
+    path.unlink()
+
+
+def encoder_from(path):
+    encoder = SamEncoder().eval()
+    encoder.load_state_dict(read_sam_checkpoint(path))
+    return encoder
+
+
+def features_by_hook(blocks, forward):
+    features = []
+    hooks = [block.register_forward_hook(lambda module, args, out: features.append(out)) for block in blocks]
+    forward()
+    for hook in hooks:
+        hook.remove()
+    return features
+
+
+def assert_same_features(ours, theirs):
+    for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        assert (a - b).norm() / b.norm() < 1e-4, f"block {i}"
+        assert (a - b).abs().max() < 1e-4 * b.abs().max(), f"block {i}"
+
+
+@torch.no_grad()
+def test_features_equal_segment_anythings_at_1024_pixels(meta_file):
+    image = torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    peer = sam_model_registry["vit_b"](checkpoint=str(meta_file)).image_encoder.eval()
+    assert peer.blocks[0].attn.rel_pos_h.abs().min() > 0  # else the position terms would go untested
+    theirs = features_by_hook(peer.blocks, lambda: peer(image))
+    assert_same_features(encoder_from(meta_file)(image), theirs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(192, 192), (96, 96), (192, 320)])
+def test_features_equal_timms(timm_file, shape):
+    images = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    peer = timm.create_model("samvit_base_patch16.sa1b", pretrained=False, num_classes=0).eval()
+    peer.load_state_dict(read_sam_checkpoint(timm_file), strict=False)
+    theirs = features_by_hook(peer.blocks, lambda: peer.forward_features(images))
+    assert_same_features(encoder_from(timm_file)(images), theirs)
+
+
+@torch.no_grad()
+def test_both_layouts_give_the_same_features(meta_file, timm_file):
+    images = torch.rand(1, 3, 96, 96)
+    for a, b in zip(encoder_from(meta_file)(images), encoder_from(timm_file)(images), strict=True):
+        assert torch.equal(a, b)
+
+
+@torch.no_grad()
+def test_images_do_not_see_each_other():
+    encoder = SamEncoder(32, 4, 2, window_size=3, global_attn_indexes=(1, 3), image_size=96)
+    images = torch.rand(3, 3, 64, 80)
+    for together, alone in zip(encoder(images), encoder(images[1:2]), strict=True):
+        torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,113 @@
+"""Trainers that can be repeated exactly, and that die where the environment variable KILL_AT tells them to.
+
+KILL_AT is an epoch, a place and how far through it, from 0 to 1: "2 train_step 0.5" is after half of the iterations,
+"2 checkpoint_latest 0.9" when nine tenths of the file are written.
+"""
+
+import io
+import os
+import random
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba_demo
+
+torch_save = torch.save
+
+
+class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
+    """Five epochs, a checkpoint after each, and random numbers that depend on the epoch alone."""
+
+    config = replace(
+        nnUNetTrainerTPMamba_demo.config, num_epochs=5, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1
+    )
+    checkpoint_every = 1
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.config.num_epochs
+        self.save_every = self.checkpoint_every
+
+    def initialize(self, load_sam=True):
+        torch.manual_seed(0)
+        super().initialize(load_sam)
+
+    def on_train_epoch_start(self):
+        self.steps = 0
+        super().on_train_epoch_start()
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(self.current_epoch)
+
+    def on_train_epoch_end(self, train_outputs):
+        self.steps = 0
+        super().on_train_epoch_end(train_outputs)
+
+    def train_step(self, batch):
+        result = super().train_step(batch)
+        self.steps += 1
+        self.die_at("train_step", self.steps / self.num_iterations_per_epoch)
+        return result
+
+    def validation_step(self, batch):
+        result = super().validation_step(batch)
+        self.steps += 1
+        self.die_at("validation_step", self.steps / self.num_val_iterations_per_epoch)
+        return result
+
+    def save_checkpoint(self, filename):
+        torch.save = self.save_or_die
+        super().save_checkpoint(filename)
+
+    def save_or_die(self, content, filename):
+        epoch, place, part = os.environ.get("KILL_AT", "").split() or (None,) * 3
+        if (epoch, place) == (str(self.current_epoch), Path(filename).stem):
+            write_partly_and_die(content, filename, float(part))
+        torch_save(content, filename)
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        with Path(self.output_folder, "memory.txt").open("a") as file:
+            file.write(f"{self.current_epoch} {pages * os.sysconf('SC_PAGE_SIZE')}\n")
+
+    def perform_actual_validation(self, save_probabilities=False):
+        predict = nnUNetPredictor.predict_sliding_window_return_logits
+
+        def predict_and_die(*args):
+            logits = predict(*args)
+            self.die_at("validation", 1)
+            return logits
+
+        nnUNetPredictor.predict_sliding_window_return_logits = predict_and_die
+        super().perform_actual_validation(save_probabilities)
+
+    def die_at(self, place, part):
+        kill_at = os.environ.get("KILL_AT", "").split()
+        if kill_at[:2] == [str(self.current_epoch), place] and part > float(kill_at[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
+    """The demo's trainer for 200 epochs, a checkpoint after every fifth."""
+
+    config = replace(nnUNetTrainerTPMamba_killed.config, num_epochs=200)
+    checkpoint_every = 5
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.logger.plot_progress_png = lambda folder: None  # it takes longer than such an epoch
+
+
+def write_partly_and_die(content, filename, part):
+    whole = io.BytesIO()
+    torch_save(content, whole)
+    with open(filename, "wb") as file:
+        file.write(whole.getvalue()[: int(part * whole.tell())])
+        file.flush()
+        os.fsync(file.fileno())
+    os.kill(os.getpid(), signal.SIGKILL)

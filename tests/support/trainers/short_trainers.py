@@ -1,0 +1,89 @@
+"""Trainers with few iterations, so that nnU-Net's real commands finish in a test."""
+
+import os
+from dataclasses import replace
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
+from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba_demo, nnUNetTrainerTPMamba_small
+
+FEW = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}
+
+
+class nnUNetTrainerTPMamba_short(nnUNetTrainerTPMamba):
+    """The full-size network, whose validation is not mirrored: that would take eight times as long."""
+
+    config = replace(nnUNetTrainerTPMamba.config, **FEW, mirroring=False)
+
+
+class nnUNetTrainerTPMamba_thin_short(nnUNetTrainerTPMamba):
+    """The full-size network on patches that take a CPU a second."""
+
+    config = replace(nnUNetTrainerTPMamba.config, **FEW, spacing=(3.0, 2.0, 2.0), patch_size=(8, 32, 32))
+
+
+class nnUNetTrainerTPMamba_small_short(nnUNetTrainerTPMamba_small):
+    config = replace(nnUNetTrainerTPMamba_small.config, **FEW, mirroring=False)
+
+
+class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
+    """Two epochs; saves after each, and ends after the first, as if killed, while STOP_AFTER_AN_EPOCH is set."""
+
+    config = replace(
+        nnUNetTrainerTPMamba_demo.config, **FEW | {"num_epochs": 2, "initial_lr": 1e-3, "warmup_epochs": 0}
+    )
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.save_every = 1
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        if "STOP_AFTER_AN_EPOCH" in os.environ:
+            os._exit(3)
+
+
+class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
+    """One epoch of a network that takes no time, for tests of many commands."""
+
+    config = replace(
+        nnUNetTrainerTPMamba_demo.config,
+        **FEW,
+        patch_size=(16, 32, 32),
+        encoder_image_size=64,
+        embed_dim=32,
+        num_heads=2,
+        lora_rank=4,
+        adapter_dim=8,
+        decoder_dim=8,
+        initial_lr=1e-3,
+        warmup_epochs=0,
+    )
+
+
+class nnUNetTrainerTPMamba_tiny_fine(nnUNetTrainerTPMamba_tiny_short):
+    """At the paper's spacing and patch size, so that predicting a large CT takes as many voxels and patches."""
+
+    config = replace(
+        nnUNetTrainerTPMamba_tiny_short.config,
+        spacing=nnUNetTrainerTPMamba.config.spacing,
+        patch_size=nnUNetTrainerTPMamba.config.patch_size,
+        encoder_patch_size=nnUNetTrainerTPMamba.config.encoder_patch_size,
+        encoder_image_size=192,
+    )
+
+
+class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
+    config = replace(nnUNetTrainerTPMamba_demo_short.config, initial_lr=1e30)
+
+
+class nnUNetTrainer_short(nnUNetTrainer):
+    """The stock baseline."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 1
+        self.num_iterations_per_epoch = 2
+        self.num_val_iterations_per_epoch = 1

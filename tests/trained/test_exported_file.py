@@ -1,0 +1,287 @@
+"""Adapter files: what comes back from one is what went in, and nothing but a whole and matching file is taken."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import TINY
+from disks import small_disk
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunetv2_tpmamba import TPMamba
+from nnunetv2_tpmamba.trained import exported_file as adapter_file, exported_model as adapter_model
+from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, fingerprint, install_adapter, read_adapter, write_adapter
+from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
+
+PLANS = {
+    "dataset_name": "Dataset901_Blobs",
+    "plans_name": "nnUNetPlans",
+    "label_manager": "LabelManager",
+    "configurations": {"3d_fullres": {"architecture": {}}},
+}
+DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
+MODEL = "nnUNetTrainerTPMamba_tiny__nnUNetPlans__3d_fullres"
+
+
+def tiny_trainer(config):
+    return type("nnUNetTrainerTPMamba_tiny", (nnUNetTrainerTPMamba,), {"config": config})
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Two folds of a tiny model, as nnU-Net leaves them, and the weights that stand for SAM's."""
+    monkeypatch.setattr(adapter_model, "recursive_find_trainer_class_by_name", lambda name: tiny_trainer(TINY))
+    sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
+    model = tmp_path / "results" / PLANS["dataset_name"] / MODEL
+    networks = {}
+    for fold in ("0", "1"):
+        network = networks[fold] = TPMamba(1, 2, TINY)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter)
+        network.load_sam(sam)
+        (model / f"fold_{fold}").mkdir(parents=True)
+        checkpoint = {
+            "network_weights": network.state_dict(),
+            "trainer_name": "nnUNetTrainerTPMamba_tiny",
+            "init_args": {"configuration": "3d_fullres", "device": torch.device("cpu")},
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+        }
+        torch.save(checkpoint, model / f"fold_{fold}" / "checkpoint_final.pth")
+    (model / "plans.json").write_text(json.dumps(PLANS))
+    (model / "dataset.json").write_text(json.dumps(DATASET))
+    return SimpleNamespace(model=model, sam=sam, networks=networks, file=tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def exported(trained):
+    write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+    return trained
+
+
+def test_comes_back_bit_for_bit(exported, tmp_path):
+    model = install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    assert model.relative_to(tmp_path / "elsewhere") == exported.model.relative_to(tmp_path / "results")
+    for fold, network in exported.networks.items():
+        checkpoint = torch.load(model / f"fold_{fold}" / "checkpoint_final.pth", weights_only=True)
+        weights = network.state_dict()
+        assert checkpoint["network_weights"].keys() == weights.keys()
+        assert all(torch.equal(checkpoint["network_weights"][name], weights[name]) for name in weights)
+        assert tuple(checkpoint["inference_allowed_mirroring_axes"]) == (0, 1, 2)
+        assert checkpoint["trainer_name"] == "nnUNetTrainerTPMamba_tiny"
+    assert json.loads((model / "plans.json").read_text()) == PLANS
+    assert json.loads((model / "dataset.json").read_text()) == DATASET
+
+
+def test_holds_no_weight_of_sams_and_none_twice(exported):
+    _, folds = read_adapter(exported.file)
+    for fold, tensors in folds.items():
+        network = exported.networks[fold]
+        trained = {name for name, x in network.named_parameters() if x.requires_grad}
+        assert tensors.keys() == trained
+        assert fingerprint(tensors) != fingerprint(folds["1" if fold == "0" else "0"])
+
+
+def test_the_fingerprint_is_that_of_the_sam_file(exported):
+    description, _ = read_adapter(exported.file)
+    assert description.sam == fingerprint(exported.sam)
+
+
+def test_refuses_another_sam(exported, tmp_path):
+    other = {**exported.sam, "pos_embed": exported.sam["pos_embed"] + 1e-6}
+    with pytest.raises(ValueError, match=f"trained on other SAM weights.*{fingerprint(exported.sam)}.*TPMAMBA_SAM"):
+        install_adapter(exported.file, other, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_never_overwrites_a_model(exported):
+    with pytest.raises(FileExistsError, match="move it away"):
+        install_adapter(exported.file, exported.sam, exported.model.parents[1])
+
+
+def test_an_interrupted_installation_leaves_nothing(exported, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(adapter_file.torch, "save", full)
+    with pytest.raises(OSError, match=r"could not be written .*No space left.* MB are free there; nothing is left"):
+        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    assert list((tmp_path / "elsewhere" / PLANS["dataset_name"]).iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_holds_nothing_half_written(exported, tmp_path):
+    size = exported.file.stat().st_size
+    with small_disk(tmp_path / "disk", size // 2) as disk:
+        with pytest.raises(
+            OSError, match=r"could not be written \(.*No space left.*MB are free there; nothing is left"
+        ):
+            write_adapter(exported.model, ["0", "1"], "checkpoint_final.pth", disk / "model.safetensors")
+        with pytest.raises(OSError, match=r"could not be written \(.+\); \d MB are free there; nothing is left"):
+            install_adapter(exported.file, exported.sam, disk)
+        assert not [path for path in disk.rglob("*") if path.is_file()]
+
+
+def test_refuses_a_model_that_trains_all(trained, monkeypatch):
+    scratch = tiny_trainer(replace(TINY, pretrained=False))
+    monkeypatch.setattr(adapter_model, "recursive_find_trainer_class_by_name", lambda name: scratch)
+    with pytest.raises(ValueError, match="nnUNetv2_export_model_to_zip"):
+        write_adapter(trained.model, ["0"], "checkpoint_final.pth", trained.file)
+    assert not trained.file.exists()
+
+
+def edit_checkpoint(trained, fold, change):
+    path = trained.model / f"fold_{fold}" / "checkpoint_final.pth"
+    checkpoint = torch.load(path, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x["network_weights"].pop("encoder.pos_embed"), "holds other tensors than its network has now"),
+        (lambda x: x["network_weights"].update({"encoder.pos_embed": torch.ones(1)}), "holds other tensors"),
+        (lambda x: x["network_weights"].update(another=torch.ones(1)), "holds other tensors"),
+        (lambda x: x.pop("trainer_name"), "does not say of which trainer"),
+        (lambda x: x.pop("init_args"), "does not say of which trainer"),
+        (lambda x: x["init_args"].update(configuration="3d@fullres"), r"'3d@fullres' is no name of nnU-Net's"),
+    ],
+)
+def test_exports_nothing_that_could_not_be_installed(trained, change, message):
+    edit_checkpoint(trained, 1, change)
+    with pytest.raises(ValueError, match=message):
+        write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+    assert not trained.file.exists()
+
+
+def test_others_may_read_what_is_written(trained, tmp_path):
+    former = os.umask(0o002)
+    try:
+        write_adapter(trained.model, ["0"], "checkpoint_final.pth", trained.file)
+        model = install_adapter(trained.file, trained.sam, tmp_path / "elsewhere")
+    finally:
+        os.umask(former)
+    assert trained.file.stat().st_mode & 0o777 == 0o664
+    for path in (model, *model.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o775 if path.is_dir() else 0o664), path
+
+
+def test_what_a_killed_installation_left_is_removed(exported, tmp_path):
+    left = tmp_path / "elsewhere" / PLANS["dataset_name"] / f".unfinished-{MODEL}-xyz" / MODEL
+    left.mkdir(parents=True)
+    (left / "plans.json").write_text("half")
+    model = install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    assert list(model.parent.iterdir()) == [model]
+
+
+def test_refuses_folds_of_different_sams(trained):
+    edit_checkpoint(trained, 1, lambda x: x["network_weights"]["encoder.pos_embed"].add_(1))
+    with pytest.raises(ValueError, match="do not share one SAM file"):
+        write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+
+
+def test_names_a_missing_checkpoint(trained):
+    with pytest.raises(ValueError, match=r"checkpoint_best\.pth does not exist; finish this training"):
+        write_adapter(trained.model, ["0"], "checkpoint_best.pth", trained.file)
+
+
+def test_says_what_to_do_about_a_trainer_that_is_not_found(exported, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    with pytest.raises(ValueError, match="export nnUNet_extTrainer="):
+        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+
+
+def rewrite(file, change):
+    """Change the header's text, with a right checksum: what damage does not do, but an attacker can."""
+    with safetensors.safe_open(file, "pt") as opened:
+        header = json.loads(opened.metadata()[TEXT])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    change(header, tensors)
+    text = json.dumps(header)
+    safetensors.torch.save_file(tensors, file, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+
+
+ARCHITECTURE = {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "arch_kwargs": {
+        "n_stages": 2,
+        "features_per_stage": [4, 8],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [2, 2, 2]],
+        "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+        "conv_bias": True,
+        "nonlin": "subprocess.check_call",
+    },
+    "_kw_requires_import": ["conv_op", "nonlin"],
+}
+"""Of a stock network; nnU-Net looks up and calls what stands under ``nonlin``."""
+
+
+def test_runs_nothing_that_plans_name(exported, tmp_path, monkeypatch):
+    """With a stock trainer nnU-Net would: its public SAM file has a known fingerprint, so only the trainer stops it."""
+    monkeypatch.undo()
+    ran = tmp_path / "ran"
+    architecture = json.loads(json.dumps(ARCHITECTURE))
+    architecture["arch_kwargs"]["nonlin_kwargs"] = {"args": [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]}
+
+    def change(header, tensors):
+        header["trainer"] = "nnUNetTrainer"
+        header["plans"]["configurations"]["3d_fullres"]["architecture"] = architecture
+
+    rewrite(exported.file, change)
+    with pytest.raises(ValueError, match="nnUNetTrainer is not nnUNetTrainerTPMamba or a variant of it"):
+        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    assert not ran.exists()
+    with pytest.raises(TypeError, match="not a Module subclass"):  # the attack does work on nnU-Net
+        nnUNetTrainer.build_network_architecture(
+            PlansManager({}), ConfigurationManager({"architecture": architecture}), 1, 2, False
+        )
+    assert ran.exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc", "..", "a/b", "", "a\\b"])
+@pytest.mark.parametrize("entry", ["trainer", "configuration", "checkpoint", "dataset_name", "plans_name", "fold"])
+def test_refuses_names_that_lead_elsewhere(exported, name, entry):
+    def change(header, tensors):
+        if entry == "fold":
+            for key in list(tensors):
+                tensors[f"{name}/{key}"] = tensors.pop(key)
+        elif entry in ("dataset_name", "plans_name"):
+            header["plans"][entry] = name
+        else:
+            header[entry] = name
+
+    rewrite(exported.file, change)
+    with pytest.raises(ValueError, match=r"is refused: .* no name of nnU-Net's"):
+        read_adapter(exported.file)
+
+
+def test_refuses_tensors_that_do_not_fit(exported, tmp_path):
+    rewrite(exported.file, lambda header, tensors: tensors.pop(min(tensors)))
+    with pytest.raises(ValueError, match="fold 0 has other tensors"):
+        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("where", [0.0, 0.001, 0.01, 0.5, 0.999])
+def test_notices_one_flipped_bit(exported, where):
+    content = bytearray(exported.file.read_bytes())
+    content[int(where * len(content))] ^= 1
+    exported.file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is no adapter file of .*, or damaged"):
+        read_adapter(exported.file)
+
+
+def test_names_a_file_that_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nnUNetv2_tpmamba export"):
+        read_adapter(tmp_path / "absent.safetensors")
+    safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="is no adapter file"):
+        read_adapter(tmp_path / "other.safetensors")

@@ -1,0 +1,120 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nnunetv2_tpmamba import TPMamba
+from nnunetv2_tpmamba.trainers import memory
+from nnunetv2_tpmamba.networks.sam import window_attention
+from nnunetv2_tpmamba.trainers.memory import decide_checkpointing, free_bytes, training_step_bytes
+
+MEGABYTE = 2**20
+BATCH = (1, 1, 96, 96, 96)
+
+
+class Chain(torch.nn.Module):
+    """Four layers whose outputs are all kept for the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Conv3d(1, 1, 1) for _ in range(4))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).sigmoid()
+        return x
+
+
+@pytest.fixture(scope="module")
+def full_size():
+    with torch.device("meta"):
+        return TPMamba(1, 14)
+
+
+def test_counts_what_is_alive_at_the_worst_moment():
+    needed = training_step_bytes(Chain(), (1, 1, 64, 64, 64), None) / MEGABYTE
+    # one megabyte each: the input, four outputs, and some of the loss and its gradient
+    assert 6 <= needed <= 9
+
+
+def test_autocast_makes_it_smaller(full_size):
+    assert training_step_bytes(full_size, BATCH, torch.float16) < 0.75 * training_step_bytes(full_size, BATCH, None)
+
+
+def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(tiny_config, monkeypatch):
+    network = TPMamba(1, 2, tiny_config)
+    counted = []
+    for tokens in (1, 10**9):
+        monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", tokens)
+        counted.append(training_step_bytes(network, (1, 1, 16, 32, 32), torch.float16))
+    assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize(("card", "checkpointing"), [(24, "off"), (11, "off"), (8, "on"), (6, "on")])
+def test_what_is_chosen_for_the_paper_network_on_usual_cards(full_size, card, checkpointing):
+    """In GB; a tenth is gone to CUDA and the desktop."""
+    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(0.9 * card * 1e9))
+    assert decision.startswith(checkpointing)
+    assert f"{0.9 * card:.1f} GB are free" in decision
+    assert "too little" not in decision
+    assert full_size.checkpointing == (checkpointing == "on")
+
+
+def test_says_what_to_do_if_even_that_may_be_too_much(full_size):
+    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(1e9))
+    assert decision.startswith("on")
+    assert "This may be too little: free memory, or train nnUNetTrainerTPMamba_grid6" in decision
+
+
+def test_unknown_free_memory_leaves_it_off(tiny_config):
+    network = TPMamba(1, 2, tiny_config)
+    assert decide_checkpointing(network, (1, 1, 4, 16, 16), None, None) == "off; the free memory is not known here"
+    assert not network.checkpointing
+
+
+def test_counting_leaves_the_network_alone(tiny_config):
+    network = TPMamba(1, 2, replace(tiny_config, checkpointing=True))
+    before = {name: x.clone() for name, x in network.state_dict().items()}
+    training_step_bytes(network, (2, 1, 4, 16, 16), None)
+    assert all(torch.equal(network.state_dict()[name], x) for name, x in before.items())
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_free_memory_of_this_machine():
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or 10 * MEGABYTE < free < 2**50
+    assert free_bytes(torch.device("mps")) is None
+
+
+def test_free_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
+    def refuse(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(memory, "open", refuse, raising=False)
+    assert free_bytes(torch.device("cpu")) is None
+
+
+@pytest.mark.gpu
+def test_gpu_needs_what_was_counted():
+    network = TPMamba(1, 14).cuda()
+    needed = training_step_bytes(network, BATCH, torch.float16)
+    torch.cuda.reset_peak_memory_stats()
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])
+    for _ in range(2):
+        with torch.autocast("cuda"):
+            logits = network(torch.rand(BATCH, device="cuda"))
+        logits.float().log_softmax(1).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert needed / memory.MARGIN < torch.cuda.max_memory_allocated() < needed * memory.MARGIN
+
+
+def test_peak_memory_of_the_process():
+    code = (
+        "import torch; from nnunetv2_tpmamba.trainers.memory import peak_bytes; cpu = torch.device('cpu'); a = peak_bytes(cpu); "
+        "torch.ones(10**8); print(a is None or peak_bytes(cpu) >= a + 3 * 10**8, peak_bytes(torch.device('mps')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "None"]
