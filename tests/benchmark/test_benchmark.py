@@ -22,8 +22,8 @@ from nnunetv2_tpmamba.benchmark.network import TimmEncoder, predicting, random_v
 from nnunetv2_tpmamba.benchmark.peak_memory import PeakMemory, held_bytes
 from nnunetv2_tpmamba.benchmark.scan import random_inputs, shapes, step_loop
 from nnunetv2_tpmamba.benchmark.setting import Setting, grid_of
-from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
 from nnunetv2_tpmamba.benchmark.task import Contestant, Row, Task
+from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
 from nnunetv2_tpmamba.networks.ops import operator
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
 

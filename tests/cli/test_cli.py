@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import PLUGIN
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from support.nnunet import PLUGIN
 
 import nnunetv2_tpmamba
 from nnunetv2_tpmamba import cli
@@ -120,7 +120,8 @@ def test_version_is_the_installed_one():
 
 def test_importing_the_plugin_is_silent_and_leaves_the_gpu_alone():
     result = python(
-        "import nnunetv2_tpmamba.trainers.plugin.nnunetv2_tpmamba_trainers, torch; assert not torch.cuda.is_initialized()"
+        "import torch, nnunetv2_tpmamba.trainers.plugin.nnunetv2_tpmamba_trainers\n"
+        "assert not torch.cuda.is_initialized()"
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

@@ -9,10 +9,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 import SimpleITK
-from test_raw_dataset import make_raw, snapshot
+from support.raw_datasets import make_raw, snapshot
 
-from nnunetv2_tpmamba.cli import console
-from nnunetv2_tpmamba.cli import demo
+from nnunetv2_tpmamba.cli import console, demo
 from nnunetv2_tpmamba.demo.phantom import write_dataset
 
 FAKE_NNUNET = """

@@ -10,12 +10,13 @@ from importlib import metadata
 
 import pytest
 import torch
-from checkpoints import write_meta_checkpoint
-from conftest import PLUGIN, REPOSITORY
+from support.nnunet import PLUGIN, REPOSITORY
+from support.sam_files import write_meta_checkpoint
 
-from nnunetv2_tpmamba import cli, doctor as diagnosis
-from nnunetv2_tpmamba.networks import tpmamba as network
+from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba import doctor as diagnosis
 from nnunetv2_tpmamba.doctor import CHECKS, Finding
+from nnunetv2_tpmamba.networks import tpmamba as network
 from nnunetv2_tpmamba.networks.ops import implementations
 
 EXPORT = "-> export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)"
@@ -140,7 +141,8 @@ def test_search_path_does_not_exist(doctor, monkeypatch):
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("class nnUNetTrainerTPMamba: pass", "AssertionError: The requested nnunet trainer class must inherit"),
         (
-            "from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba as T\nclass nnUNetTrainerTPMamba(T): pass",
+            "from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba as T\n"
+            "class nnUNetTrainerTPMamba(T): pass",
             "ValueError: it finds another class of this name, of the module mine",
         ),
     ],

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunetv2_tpmamba.comparison.pictures import Comparison, as_seen, class_colours, draw_comparisons, fullest_slice, panels, shown_axes
+from nnunetv2_tpmamba.comparison.pictures import (
+    Comparison,
+    as_seen,
+    class_colours,
+    draw_comparisons,
+    fullest_slice,
+    panels,
+    shown_axes,
+)
 from nnunetv2_tpmamba.comparison.volumes import read_comparison, read_volume
 
 

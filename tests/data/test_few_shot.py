@@ -10,7 +10,15 @@ import pytest
 import SimpleITK
 
 from nnunetv2_tpmamba import cli
-from nnunetv2_tpmamba.data.few_shot import MOST_SUBSETS, Fold, choose_test, covering_subset, few_shot_folds, number_of_test_cases, table
+from nnunetv2_tpmamba.data.few_shot import (
+    MOST_SUBSETS,
+    Fold,
+    choose_test,
+    covering_subset,
+    few_shot_folds,
+    number_of_test_cases,
+    table,
+)
 
 BOTH = {f"case{index:02}": {"liver", "spleen"} for index in range(30)}
 TEST = [f"case{index:02}" for index in range(6)]

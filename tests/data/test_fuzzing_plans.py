@@ -5,10 +5,10 @@ import re
 import warnings
 from copy import deepcopy
 
-from damage import EXAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plans import DATASET_JSON, stock_plans
+from support.damage import EXAMPLES
+from support.plans import DATASET_JSON, stock_plans
 
 from nnunetv2_tpmamba.data.plans import derive_plans
 

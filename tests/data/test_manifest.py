@@ -7,9 +7,18 @@ from copy import deepcopy
 
 import pytest
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
-from test_plans import stock_plans
+from support.plans import stock_plans
 
-from nnunetv2_tpmamba.data.manifest import CASE_ENDINGS, CaseRecord, Manifest, SourceFile, data_settings, label_copy, name_some, training_cases
+from nnunetv2_tpmamba.data.manifest import (
+    CASE_ENDINGS,
+    CaseRecord,
+    Manifest,
+    SourceFile,
+    data_settings,
+    label_copy,
+    name_some,
+    training_cases,
+)
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.data.survey import Survey
 

@@ -1,31 +1,9 @@
 import json
 
 import pytest
+from support.raw_datasets import make_raw, snapshot
 
 from nnunetv2_tpmamba.demo.raw_dataset import RawDataset
-
-
-def make_raw(folder, training=("a", "b"), unseen=(), channels=1, **changes):
-    """A raw data set whose files are empty: only their names matter here."""
-    for part, cases in (("Tr", training), ("Ts", unseen)):
-        for kind in ("images", "labels"):
-            (folder / f"{kind}{part}").mkdir(parents=True)
-        for case in cases:
-            for channel in range(channels):
-                (folder / f"images{part}" / f"{case}_{channel:04d}.nii.gz").touch()
-            (folder / f"labels{part}" / f"{case}.nii.gz").touch()
-    description = {
-        "channel_names": {str(i): "CT" for i in range(channels)},
-        "labels": {"background": 0, "organ": 1},
-        "numTraining": len(training),
-        "file_ending": ".nii.gz",
-    }
-    (folder / "dataset.json").write_text(json.dumps({**description, **changes}))
-    return folder
-
-
-def snapshot(folder):
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_labelled_test_cases_are_the_unseen_ones(tmp_path):

@@ -1,6 +1,5 @@
 """nnU-Net's real commands in subprocesses, as a user runs them: on real CTs, and on tiny ones where it takes many."""
 
-import hashlib
 import json
 import os
 import signal
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from checkpoints import write_meta_checkpoint
-from conftest import write_raw_dataset
+from support.images import assert_same_geometry, content
+from support.raw_datasets import write_raw_dataset
+from support.sam_files import write_meta_checkpoint
 
 TRAIN = ("3d_fullres", 0)
 ON_CPU = ("-device", "cpu")
@@ -31,23 +31,6 @@ def predict(nnunet, dataset, trainer, images, output, **environment):
         **environment,
     )
     return sorted(output.glob("*.nii.gz"))
-
-
-def assert_same_geometry(predicted, image):
-    for path in (predicted, image):
-        assert path.is_file(), path
-    result, given = SimpleITK.ReadImage(str(predicted)), SimpleITK.ReadImage(str(image))
-    assert result.GetSize() == given.GetSize()
-    for quantity in ("GetSpacing", "GetOrigin", "GetDirection"):
-        np.testing.assert_allclose(getattr(result, quantity)(), getattr(given, quantity)(), atol=1e-5, err_msg=quantity)
-
-
-def content(folder):
-    return {
-        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 class TestRealCT:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from conftest import NnUNet, write_raw_dataset
-from disks import mount, mounted, small_disk
+from support.disks import mount, mounted, small_disk
+from support.nnunet import NnUNet
+from support.raw_datasets import write_raw_dataset
 
-from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 from nnunetv2_tpmamba.data.manifest import CASE_ENDINGS, Manifest
+from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK
-from conftest import NnUNet
+from support.nnunet import NnUNet
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 

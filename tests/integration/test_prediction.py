@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from conftest import write_raw_dataset
 from scipy.spatial.transform import Rotation
-from test_end_to_end import assert_same_geometry
+from support.images import assert_same_geometry
+from support.raw_datasets import write_raw_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 

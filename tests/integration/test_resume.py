@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import write_raw_dataset
+from support.raw_datasets import write_raw_dataset
 
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import SimpleITK
-from checkpoints import write_meta_checkpoint, write_timm_checkpoint
-from conftest import write_raw_dataset
+from support.raw_datasets import write_raw_dataset
+from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
 pytestmark = pytest.mark.integration
 

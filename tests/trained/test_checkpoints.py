@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 from nnunetv2_tpmamba.files import whole_or_absent
+from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 
 SLOW_WRITER = """
 import sys, time

@@ -9,14 +9,22 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
-from conftest import TINY
-from disks import small_disk
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from support.configs import TINY
+from support.disks import small_disk
 
 from nnunetv2_tpmamba import TPMamba
-from nnunetv2_tpmamba.trained import exported_file as adapter_file, exported_model as adapter_model
-from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, fingerprint, install_adapter, read_adapter, write_adapter
+from nnunetv2_tpmamba.trained import exported_file as adapter_file
+from nnunetv2_tpmamba.trained import exported_model as adapter_model
+from nnunetv2_tpmamba.trained.exported_file import (
+    CHECKSUM,
+    TEXT,
+    fingerprint,
+    install_adapter,
+    read_adapter,
+    write_adapter,
+)
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
 
 PLANS = {

@@ -13,12 +13,22 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from damage import EXAMPLES, after_magic, anywhere, change_header, change_pickle, damages, saved, unzipped, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.damage import (
+    EXAMPLES,
+    after_magic,
+    anywhere,
+    change_header,
+    change_pickle,
+    damages,
+    saved,
+    unzipped,
+    zipped,
+)
 
-from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, fingerprint, read_adapter
 from nnunetv2_tpmamba.networks.sam.weights import NEEDED, read_sam_checkpoint
+from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, fingerprint, read_adapter
 
 FILE_EXAMPLES = 400  # of each of the kinds of small files
 WHOLE_MODEL_EXAMPLES = 100

@@ -11,10 +11,10 @@ from datetime import timedelta
 
 import pytest
 import torch
-from conftest import TINY
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from test_preprocessing import ENDINGS, Dataset
+from support.configs import TINY
+from support.preprocessed_datasets import ENDINGS, Dataset
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 

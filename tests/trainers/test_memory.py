@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nnunetv2_tpmamba import TPMamba
-from nnunetv2_tpmamba.trainers import memory
 from nnunetv2_tpmamba.networks.sam import window_attention
+from nnunetv2_tpmamba.trainers import memory
 from nnunetv2_tpmamba.trainers.memory import decide_checkpointing, free_bytes, training_step_bytes
 
 MEGABYTE = 2**20
@@ -113,7 +113,8 @@ def test_gpu_needs_what_was_counted():
 
 def test_peak_memory_of_the_process():
     code = (
-        "import torch; from nnunetv2_tpmamba.trainers.memory import peak_bytes; cpu = torch.device('cpu'); a = peak_bytes(cpu); "
+        "import torch; from nnunetv2_tpmamba.trainers.memory import peak_bytes; "
+        "cpu = torch.device('cpu'); a = peak_bytes(cpu); "
         "torch.ones(10**8); print(a is None or peak_bytes(cpu) >= a + 3 * 10**8, peak_bytes(torch.device('mps')))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

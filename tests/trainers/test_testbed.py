@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from checkpoints import write_meta_checkpoint
-from conftest import TINY, write_raw_dataset
 from filelock import FileLock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from support.configs import TINY
+from support.raw_datasets import write_raw_dataset
+from support.sam_files import write_meta_checkpoint
 
 from nnunetv2_tpmamba import TPMamba
 from nnunetv2_tpmamba.data import splits
-from nnunetv2_tpmamba.trainers import testbed as trainer, tpmamba as variants
+from nnunetv2_tpmamba.trainers import testbed as trainer
+from nnunetv2_tpmamba.trainers import tpmamba as variants
 from nnunetv2_tpmamba.trainers.augmentation import ScaledGaussianNoise
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
 

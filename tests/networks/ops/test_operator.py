@@ -10,24 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from support.scans import NAMES, scan_inputs
 
 from nnunetv2_tpmamba.networks.ops import implementations, operator, selective_scan
 from nnunetv2_tpmamba.networks.ops.chunks import CHUNK
-from nnunetv2_tpmamba.networks.ops.implementations import LOOP, Implementation, available_implementations, implementation_for, why_unusable
+from nnunetv2_tpmamba.networks.ops.implementations import (
+    LOOP,
+    Implementation,
+    available_implementations,
+    implementation_for,
+    why_unusable,
+)
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
-
-NAMES = ("u", "delta", "A", "B", "C", "D")
-
-
-def scan_inputs(batch, L, E, N, dtype=torch.float32, device="cpu", seed=0):
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator, dtype=dtype).to(device)
-
-    delta = torch.nn.functional.softplus(normal(batch, L, E) - 2)
-    A = -torch.exp(normal(E, N))
-    return [normal(batch, L, E), delta, A, normal(batch, L, N), normal(batch, L, N), normal(E)]
 
 
 def output_and_gradients(scan, inputs):

@@ -7,7 +7,7 @@ compiler, nor about speed.
 import numpy as np
 import pytest
 import torch
-from test_ops import NAMES, scan_inputs
+from support.scans import NAMES, scan_inputs
 from triton.runtime import interpreter
 
 from nnunetv2_tpmamba.networks.ops import triton_cuda

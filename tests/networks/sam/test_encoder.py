@@ -3,8 +3,8 @@
 import pytest
 import timm
 import torch
-from checkpoints import write_meta_checkpoint, write_timm_checkpoint
 from segment_anything import sam_model_registry
+from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
 from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint

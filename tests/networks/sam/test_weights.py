@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from checkpoints import write_meta_checkpoint, write_timm_checkpoint
+from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
 from nnunetv2_tpmamba.networks.sam import weights as sam_weights
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint

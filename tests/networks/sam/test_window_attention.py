@@ -6,8 +6,8 @@ import pytest
 import torch
 from timm.models.vision_transformer_sam import Block
 
-from nnunetv2_tpmamba.networks.sam import window_attention
 from nnunetv2_tpmamba.networks.lora import LoRAQKV
+from nnunetv2_tpmamba.networks.sam import window_attention
 from nnunetv2_tpmamba.networks.sam.window_attention import SamBlock
 
 DIM, HEADS = 16, 2
