@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.benchmark import PARTS
-from nnunetv2_tpmamba.cli.console import termination_as_interrupt
+
+from .console import termination_as_interrupt
+from .options import positive
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.benchmark.task import Row
@@ -36,12 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeats", type=positive, default=REPEATS, metavar="N", help="calls at most, whose median counts (5)"
     )
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try this command; the times mean nothing")
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """Compare trainings of one dataset, or plain folders of predictions: scores, paired statistics, cost and pictures.
 
-What nnU-Net's training left behind is read, nothing is trained or predicted; the first of the trainers is what the
-others are compared with. Folds written by nnUNetv2_tpmamba fewshot are grouped by their number of training cases.
--p and -c take one value for all trainers, or one for each.
+This command trains and predicts nothing: it reads what nnU-Net's trainings wrote. Every trainer is compared with the
+first one given. Folds written by nnUNetv2_tpmamba fewshot are grouped by their number of training cases. -p and -c take
+one value for all trainers, or one for each.
 """
 
 import argparse
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results
 
+from .options import CONFIGURATION, PLANS, add_option
+
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.comparison.gather import Gathered
     from nnunetv2_tpmamba.comparison.results import Results
@@ -26,27 +28,29 @@ TOLERANCE = 1.0  # mm, the paper's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", metavar="D", help="dataset id or name; its dataset.json names the classes")
-    parser.add_argument("-tr", nargs="+", metavar="T", help="trainers; the others are compared with the first")
-    parser.add_argument("-c", nargs="+", metavar="C", help="configuration (3d_fullres)")
-    parser.add_argument("-p", nargs="+", metavar="PLANS", help="plans (nnUNetPlans)")
-    parser.add_argument("-f", nargs="+", metavar="F", help="folds (those that all trainers have finished)")
+    add_option(parser, "-d", required=False, help="dataset id or name; its dataset.json names the classes")
+    add_option(parser, "-tr", nargs="+", default=None, help="trainers; the others are compared with the first")
+    add_option(parser, "-c", nargs="+", default=None)
+    add_option(parser, "-p", nargs="+", default=None)
+    add_option(parser, "-f", help="folds (all that every trainer has finished)")
     parser.add_argument(
-        "--predictions", nargs="+", type=Path, metavar="DIR", help="folders of predictions, instead of trainers"
+        "--predictions", nargs="+", type=Path, metavar="DIR", help="folders of predictions to compare, instead of -tr"
     )
-    parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of their truth")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of their images, for the pictures")
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of the truth of --predictions")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for the pictures")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="dataset.json of --predictions, if there is no -d")
-    parser.add_argument("-o", type=Path, default=Path("tpmamba_comparison"), metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "-o", type=Path, default=Path("tpmamba_comparison"), metavar="DIR", help="folder to write (tpmamba_comparison)"
+    )
     parser.add_argument(
         "--tolerance",
         nargs="+",
         default=[str(TOLERANCE)],
         metavar="MM",
-        help="mm within which surfaces agree; for a class by name: 1 liver=2 (1)",
+        help="distance in mm within which surfaces agree; by class, e.g. 1 liver=2 (1)",
     )
-    parser.add_argument("-np", type=int, metavar="N", help="processes (nnUNet_def_n_proc, else 8)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the report in DIR")
+    add_option(parser, "-np")
+    add_option(parser, "--overwrite", help="replace the report in DIR")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,7 +124,7 @@ def trainings(args: argparse.Namespace) -> "Gathered":
 
     folder = find_preprocessed(args.d)
     results = find_results()
-    plans, configurations = args.p or ["nnUNetPlans"], args.c or ["3d_fullres"]
+    plans, configurations = args.p or [PLANS], args.c or [CONFIGURATION]
     models = [(trainer, of_each(plans, index), of_each(configurations, index)) for index, trainer in enumerate(args.tr)]
     if len(set(models)) < len(models):
         raise ValueError(f"-tr {' '.join(args.tr)}: give every trainer once (or with another -p or -c)")

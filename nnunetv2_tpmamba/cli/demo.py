@@ -16,9 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_tpmamba.cli.console import Console
 from nnunetv2_tpmamba.demo.raw_dataset import RawDataset
 from nnunetv2_tpmamba.demo.scores import Scores
+
+from .console import Console
+from .options import positive
 
 HELP = "show the whole pipeline on synthetic CTs or on your data, in minutes"
 TRAINER = "nnUNetTrainerTPMamba_demo"
@@ -39,12 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="RAW_DATASET_FOLDER", help="your data: dataset.json, imagesTr, labelsTr"
     )
     parser.add_argument("--epochs", type=positive, metavar="N", help="train for N epochs instead of the trainer's own")
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """Write what was trained, without SAM's weights, into one file to share: tens of MB instead of 0.4 GB per fold.
 
-`nnUNetv2_tpmamba install FILE` makes the model of it again where SAM's weights are, bit for bit. The file is in the
+`nnUNetv2_tpmamba install FILE` makes the same model from the file and SAM's weights, bit for bit. The file is in the
 safetensors format: reading it runs no code, unlike reading a checkpoint (.pth) of nnU-Net's.
 """
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from nnunetv2_tpmamba.data.folders import find_dataset, find_results
 
+from .options import add_option
+
 HELP = "write what was trained, without SAM's weights, into one file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", required=True, metavar="D", help="dataset id or name, e.g. 702")
+    add_option(parser, "-d")
     parser.add_argument("-o", required=True, type=Path, metavar="FILE", help="file to write, e.g. model.safetensors")
-    parser.add_argument("-tr", default="nnUNetTrainerTPMamba", metavar="T", help="trainer (nnUNetTrainerTPMamba)")
-    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans (nnUNetPlans)")
-    parser.add_argument("-c", default="3d_fullres", metavar="C", help="configuration (3d_fullres)")
-    parser.add_argument("-f", nargs="+", metavar="F", help="folds (all that were trained)")
+    for name in ("-tr", "-p", "-c", "-f"):
+        add_option(parser, name)
     parser.add_argument(
         "-chk", default="checkpoint_final.pth", metavar="FILE", help="checkpoint of each fold (checkpoint_final.pth)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_option(parser, "--overwrite")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
-"""Write few-shot splits: fold 0 trains on all cases but the test cases, the others on a few, drawn at random.
+"""Write few-shot splits: fold 0 trains on all cases but the test cases, each other fold on a few random ones.
 
 All folds validate on the same test cases, so that nnU-Net's own training and validation measure what the paper's
-table 1 does: -n 3 6 --draws 5 makes folds 1 to 5 with 3 training cases and folds 6 to 10 with 6. The table of folds is
-kept beside nnU-Net's splits_final.json, where nnUNetv2_tpmamba compare finds it. Earlier splits are kept as a backup,
-and nothing is changed while there are trainings on them.
+table 1 does: -n 3 6 --draws 5 makes folds 1 to 5 with 3 training cases and folds 6 to 10 with 6. A table of the folds
+is written beside nnU-Net's splits_final.json, where nnUNetv2_tpmamba compare reads it. Earlier splits are kept as a
+backup; if trainings on them exist, nothing is changed.
 """
 
 import argparse
@@ -26,25 +26,32 @@ from nnunetv2_tpmamba.data.few_shot import (
 from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results
 from nnunetv2_tpmamba.files import whole_or_absent
 
+from .options import TRAINER, add_option
+
 HELP = "write splits with few training cases, drawn at random, and one fixed test set"
-TRAINERS = ("nnUNetTrainer", "nnUNetTrainerTPMamba")
+TRAINERS = ("nnUNetTrainer", TRAINER)
 TABLE = "fewshot.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", required=True, metavar="D", help="dataset id or name, e.g. 702")
+    add_option(parser, "-d")
     parser.add_argument(
-        "-n", nargs="+", type=int, default=[], metavar="N", help="numbers of training cases, e.g. 3 6 (none: fold 0)"
+        "-n",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="training cases of a draw, e.g. 3 6 (none: fold 0 only)",
     )
-    parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws, and so folds, per number (5)")
+    parser.add_argument("--draws", type=int, default=5, metavar="N", help="draws per number; each is a fold (5)")
     parser.add_argument(
         "--test",
         nargs="+",
         default=[str(TEST_FRACTION)],
         metavar="K",
-        help="test cases: how many, which fraction, or their names (0.2)",
+        help="test cases: their number, their fraction of all cases, or their names (0.2)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another one gives other draws (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random draws (0)")
     parser.add_argument(
         "--script",
         nargs="?",
@@ -52,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the commands of all trainings to this file, for a shell or a Slurm array; without FILE print them",
     )
-    parser.add_argument("-tr", nargs="+", default=TRAINERS, metavar="T", help="trainers in the script (both)")
-    parser.add_argument("-c", default="3d_fullres", metavar="C", help="configuration in the script (3d_fullres)")
-    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans in the script (nnUNetPlans)")
-    parser.add_argument("-device", metavar="D", help="cuda, cpu or mps, in the script (nnU-Net's own choice: cuda)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing script")
+    scripted = parser.add_argument_group("options of the script")
+    add_option(scripted, "-tr", nargs="+", default=TRAINERS, help=f"trainers ({' '.join(TRAINERS)})")
+    add_option(scripted, "-c")
+    add_option(scripted, "-p")
+    scripted.add_argument("-device", metavar="D", help="cuda, cpu or mps (nnU-Net's own choice: cuda)")
+    add_option(scripted, "--overwrite", help="replace an existing script")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Make nnU-Net's model folder, below nnUNet_results, from a file that `nnUNetv2_tpmamba export` wrote.
 
-SAM's weights are found as for a training (see `nnUNetv2_tpmamba weights`); they must be those the model was trained
-with. Afterwards nnUNetv2_predict works as with the original model. Nothing that exists is overwritten.
+SAM's weights are searched for as before a training (see `nnUNetv2_tpmamba weights`); they must be the ones the model
+was trained with. Afterwards nnUNetv2_predict works as with the original model. No existing file is overwritten.
 """
 
 import argparse
@@ -13,7 +13,7 @@ HELP = "make a model to predict with from an exported file and SAM's weights"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="as `nnUNetv2_tpmamba export` wrote it")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a file that `nnUNetv2_tpmamba export` wrote")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """Preprocess a planned dataset for nnUNetTrainerTPMamba ahead of its training.
 
-The training does the same when the data are not there yet; this is for clusters, where the node that preprocesses is
-not the one with the GPU. It may be interrupted, started twice and repeated: only what is missing or outdated is made.
+A training does the same before its first epoch if the data are missing. Use this command on clusters, where one node
+preprocesses and another has the GPU. It may be interrupted, started twice and repeated: only cases that are missing or
+outdated are preprocessed.
 """
 
 import argparse
@@ -10,21 +11,18 @@ from pathlib import Path
 
 from nnunetv2_tpmamba.data.folders import find_preprocessed
 
+from .options import CONFIGURATION, PLANS, TRAINER, add_option
+
 HELP = "preprocess a planned dataset ahead of training"
-TRAINER = "nnUNetTrainerTPMamba"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", nargs="+", required=True, metavar="D", help="dataset ids or names, e.g. 702")
-    parser.add_argument("-c", nargs="+", default=["3d_fullres"], metavar="C", help="configurations (3d_fullres)")
+    add_option(parser, "-d", nargs="+", help="dataset ids or names, e.g. 702")
+    add_option(parser, "-c", nargs="+", default=[CONFIGURATION], help=f"configurations ({CONFIGURATION})")
+    add_option(parser, "-p")
+    add_option(parser, "-np")
     parser.add_argument(
-        "-p", default="nnUNetPlans", metavar="PLANS", help="nnU-Net's plans of the dataset (nnUNetPlans)"
-    )
-    parser.add_argument(
-        "-np", type=int, metavar="N", help="processes; fewer need less memory (nnUNet_def_n_proc, else 8)"
-    )
-    parser.add_argument(
-        "--verify", action="store_true", help="read all that was made before and make again what is damaged"
+        "--verify", action="store_true", help="also read all files made before, and make damaged ones again"
     )
 
 
@@ -67,5 +65,5 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     )
     cases = len(list(folder.glob("*.pkl")))
     print(f"The data for {dataset_name} {configuration} are in {folder}: {cases} cases{', all read' if verify else ''}")
-    other_plans = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
+    other_plans = "" if plans_name == PLANS else f" -p {plans_name}"
     print(f"Train with: nnUNetv2_train {dataset_name} {configuration} 0 -tr {TRAINER}{other_plans}")

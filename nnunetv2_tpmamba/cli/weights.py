@@ -1,8 +1,8 @@
 """Find SAM ViT-B's weights or download them, and check them.
 
-Looks where TPMAMBA_SAM_CHECKPOINT points, then in the caches of torch and Hugging Face; if there is no file, downloads
-it (about 375 MB). With --to only DIR counts: the file goes there, for instance to be copied to a machine without
-internet access.
+This command looks where TPMAMBA_SAM_CHECKPOINT points, then in the caches of torch and Hugging Face; if it finds no
+file, it downloads one (about 375 MB). With --to it looks in DIR alone and downloads the file to DIR, for instance to
+copy it to a machine without internet access.
 """
 
 import argparse
