@@ -1,4 +1,4 @@
-"""Every number of the method, once, with its source.
+"""Every number once, with its source.
 
 "paper" is Wang et al., "Tri-Plane Mamba", MICCAI 2024; "code" is the authors' released SAM_Mamba; "SAM" is Kirillov et
 al., ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own default.
@@ -8,8 +8,32 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Testbed:
+    """What the paper holds equal for all networks it compares: data, augmentation and training.
+
+    Source: paper 2.3, "The uniform framework serves as a standard testbed for evaluating all models".
+    """
+
+    # data
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, paper 2.3
+    patch_size: tuple[int, int, int] = (96, 96, 96)  # voxels, paper 2.3
+    hu_window: tuple[float, float] = (-200.0, 250.0)  # HU, scaled to [0, 1], paper 2.3
+    batch_size: int = 1  # per GPU, paper 2.3
+
+    # training
+    initial_lr: float = 2e-4  # AdamW, falls to 0, paper 2.3
+    weight_decay: float = 1e-2  # AdamW's default; the paper names no value
+    num_epochs: int = 1000  # paper 2.3, nnU-Net
+    num_iterations_per_epoch: int = 250  # nnU-Net
+    num_val_iterations_per_epoch: int = 50  # nnU-Net
+    oversample_foreground: float = 0.5  # fraction of patches centred on a class; nnU-Net's is one of two in a batch
+    mirroring: bool = True  # in training and, since nnU-Net couples the two, also at prediction
+    ct_noise_scale: float = 0.25  # of the HU window, about 110 HU: one standard deviation of the CTs nnU-Net z-scores
+
+
+@dataclass(frozen=True)
 class TPMambaConfig:
-    """What defines a network, its data and its training; a trainer variant is this with some fields replaced."""
+    """What defines a network: the sizes of SAM's encoder, of the adapters and of the decoder."""
 
     # SAM image encoder
     embed_dim: int = 768  # SAM ViT-B
@@ -35,23 +59,6 @@ class TPMambaConfig:
 
     # memory
     checkpointing: bool | None = None  # recompute blocks in the backward pass; None = if free memory asks for it
-
-    # data
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, paper 2.3
-    patch_size: tuple[int, int, int] = (96, 96, 96)  # voxels, paper 2.3
-    hu_window: tuple[float, float] = (-200.0, 250.0)  # HU, scaled to [0, 1], paper 2.3
-    batch_size: int = 1  # per GPU, paper 2.3
-
-    # training
-    initial_lr: float = 2e-4  # AdamW, falls to 0, paper 2.3
-    warmup_epochs: int = 0  # with a smaller learning rate; the paper has none
-    weight_decay: float = 1e-2  # AdamW's default; the paper names no value
-    num_epochs: int = 1000  # paper 2.3, nnU-Net
-    num_iterations_per_epoch: int = 250  # nnU-Net
-    num_val_iterations_per_epoch: int = 50  # nnU-Net
-    oversample_foreground: float = 0.5  # of the patches; nnU-Net's default, where it is one of two in a batch
-    mirroring: bool = True  # in training and, as nnU-Net has it, then also at prediction
-    ct_noise_scale: float = 0.25  # of the HU window; nnU-Net's noise is meant for z-scores, of about 110 HU
 
     @property
     def token_size(self) -> int:

@@ -11,7 +11,7 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
 from nnunetv2_tpmamba.networks.tpmamba import build_encoder
 
-from .setting import Setting, grid_of
+from .setting import Setting
 from .task import Contestant, Makers, Task
 
 BLOCKS = 3  # of SAM's first three one attends to the whole slice, as do four of all twelve
@@ -20,7 +20,7 @@ BLOCKS = 3  # of SAM's first three one attends to the whole slice, as do four of
 def tasks(setting: Setting) -> list[Task]:
     result = [Task("encoder", f"one matrix product, {setting.precision}", partial(_matrix_product, setting))]
     for config in (setting.config, setting.grid6):
-        h, w = grid_of(config)
+        h, w = setting.grid_of(config)
         for train in (False, True):
             title = f"{BLOCKS} blocks, {h} x {w} grid, {'forward + backward' if train else 'forward'}"
             result.append(Task("encoder", title, partial(_blocks, setting, config, train)))
@@ -49,19 +49,19 @@ def our_forward(blocks: Sequence[nn.Module], tokens: Tensor) -> Tensor:
     return tokens
 
 
-def block_flops(config: TPMambaConfig) -> int:
+def block_flops(setting: Setting, config: TPMambaConfig) -> int:
     """Of one block on the real tokens of a patch's slices: projections, MLP, and scores and values within windows.
 
     Position terms and padding, which one implementation computes and the other does not, are not counted.
     """
-    h, w = grid_of(config)
-    tokens, C = config.patch_size[0] * h * w, config.embed_dim
+    h, w = setting.grid_of(config)
+    tokens, C = setting.patch_size[0] * h * w, config.embed_dim
     return 24 * tokens * C**2 + 4 * tokens * (h * w) * C
 
 
 def _blocks(setting: Setting, config: TPMambaConfig, train: bool) -> Makers:
     blocks = list(sam_encoder(config, setting.device).blocks)[:BLOCKS]
-    shape = (config.patch_size[0], *grid_of(config), config.embed_dim)
+    shape = (setting.patch_size[0], *setting.grid_of(config), config.embed_dim)
     tokens, cotangent = (torch.randn(shape, device=setting.device) for _ in range(2))
 
     def once(forward: Callable[[Sequence[nn.Module], Tensor], Tensor]) -> None:
@@ -70,7 +70,7 @@ def _blocks(setting: Setting, config: TPMambaConfig, train: bool) -> Makers:
         if train:
             result.backward(cotangent.to(result.dtype))
 
-    flops = BLOCKS * block_flops(config) * (2 if train else 1)  # frozen weights get no gradient
+    flops = BLOCKS * block_flops(setting, config) * (2 if train else 1)  # frozen weights get no gradient
     forwards = {"timm": timm_forward, "ours": our_forward}
     return {
         name: lambda forward=forward: Contestant(partial(once, forward), flops=flops)  # type: ignore[misc]

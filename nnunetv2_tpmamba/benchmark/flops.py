@@ -19,7 +19,7 @@ from nnunetv2_tpmamba.networks.lora import LoRAQKV
 from nnunetv2_tpmamba.networks.triplane import TriPlaneMamba
 
 from .scan import scan_flops
-from .setting import Setting, grid_of
+from .setting import Setting
 from .task import Contestant, Makers, Task
 
 MA_SAM_CHANNELS = 384  # cchen-cc/MA-SAM, adapter_channels; two adapters per block
@@ -57,7 +57,7 @@ class AttentionAdapter(nn.Module):
 
 
 def tasks(setting: Setting) -> list[Task]:
-    D, (h, w) = setting.config.patch_size[0], grid_of(setting.config)
+    D, (h, w) = setting.patch_size[0], setting.grid_of(setting.config)
     title = f"adapters of one block, {D} x {h} x {w} tokens of {setting.config.embed_dim}"
     return [Task("flops", title, partial(_adapters, setting))]
 
@@ -78,7 +78,7 @@ def _scan_formula(u: torch.Size, delta: torch.Size, A: torch.Size, *others: Any,
 def _adapters(setting: Setting) -> Makers:
     config = setting.config
     C, r = config.embed_dim, config.adapter_dim
-    shape = (1, config.patch_size[0], *grid_of(config), C)
+    shape = (1, setting.patch_size[0], *setting.grid_of(config), C)
 
     def adapter(build: Callable[[], nn.Module], copies: int = 1, plain: Callable[[], nn.Module] | None = None) -> Any:
         def make() -> Contestant:

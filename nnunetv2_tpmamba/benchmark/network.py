@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from nnunetv2_tpmamba.config import TPMambaConfig
-from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.ops import operator
 from nnunetv2_tpmamba.networks.ops.implementations import Implementation
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
@@ -19,7 +19,7 @@ from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 from .encoder import sam_encoder, timm_forward
 from .measure import clock
 from .peak_memory import held_bytes
-from .setting import Setting, grid_of
+from .setting import Setting
 from .task import Contestant, Makers, Task
 
 OURS, GRID6, STOCK = "TPMamba", "TPMamba_grid6", "stock nnU-Net"
@@ -28,14 +28,14 @@ OURS, GRID6, STOCK = "TPMamba", "TPMamba_grid6", "stock nnU-Net"
 def tasks(setting: Setting) -> list[Task]:
     result = []
     for name, config in ((OURS, setting.config), (GRID6, setting.grid6)):
-        h, w = grid_of(config)
+        h, w = setting.grid_of(config)
         title = f"forward, {patch_of(setting)}, {h} x {w} grid"
         result.append(Task("network", title, partial(_forward, setting, name, config)))
     return result
 
 
 def patch_of(setting: Setting) -> str:
-    return " x ".join(map(str, setting.config.patch_size))
+    return " x ".join(map(str, setting.patch_size))
 
 
 def random_volume(setting: Setting, size: tuple[int, ...]) -> Tensor:
@@ -97,10 +97,10 @@ class TimmEncoder(nn.Module):
 
 
 def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
-    volume = random_volume(setting, config.patch_size)
+    volume = random_volume(setting, setting.patch_size)
 
     def whole(network: nn.Module, **others: Any) -> Contestant:
-        return whole_network(network, predicting(network, volume, setting), config.patch_size, setting, **others)
+        return whole_network(network, predicting(network, volume, setting), setting.patch_size, setting, **others)
 
     @cache
     def ours() -> TPMamba:
@@ -117,9 +117,9 @@ def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
         f"scans of {name}": scans,
     }
     if name == OURS:
+        topology = plan_unet(setting.patch_size)
         makers[STOCK] = lambda: whole(
-            stock_network(config.patch_size, setting.num_classes, deep_supervision=False).to(setting.device),
-            against=OURS,
+            build_unet(1, setting.num_classes, topology, deep_supervision=False).to(setting.device), against=OURS
         )
     return makers
 

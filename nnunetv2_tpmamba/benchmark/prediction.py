@@ -11,7 +11,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunetv2_tpmamba.config import TPMambaConfig
-from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
 from .network import GRID6, OURS, STOCK, whole_network
@@ -54,10 +54,10 @@ def predicting_ct(network: nn.Module, patch_size: tuple[int, ...], setting: Sett
 def _prediction(setting: Setting) -> Makers:
     def stock() -> Contestant:
         patch_size = (setting.stock_patch,) * 3
-        return predicted(stock_network(patch_size, setting.num_classes, deep_supervision=False), patch_size)
+        return predicted(build_unet(1, setting.num_classes, plan_unet(patch_size), deep_supervision=False), patch_size)
 
     def ours(config: TPMambaConfig) -> Contestant:
-        return predicted(TPMamba(1, setting.num_classes, config), config.patch_size)
+        return predicted(TPMamba(1, setting.num_classes, config), setting.patch_size)
 
     def predicted(network: nn.Module, patch_size: tuple[int, ...]) -> Contestant:
         network.to(setting.device)

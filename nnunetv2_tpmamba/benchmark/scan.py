@@ -10,22 +10,22 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.networks.ops.implementations import Implementation, available_implementations
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
 
-from .setting import Setting, grid_of
+from .setting import Setting
 from .task import Contestant, Makers, Task
 
 
 def tasks(setting: Setting) -> list[Task]:
     return [
         Task("scan", f"{batch} x {L} steps, {'forward + backward' if train else 'forward'}", partial(prepare, *shape))
-        for batch, L in shapes(setting.config)
+        for batch, L in shapes(setting)
         for train, prepare in ((False, _forward), (True, _forward_and_backward))
         for shape in [(setting, batch, L)]
     ]
 
 
-def shapes(config: TPMambaConfig) -> list[tuple[int, int]]:
+def shapes(setting: Setting) -> list[tuple[int, int]]:
     """Sequences and steps: of the slices, and of the rows along depth."""
-    D, (h, w) = config.patch_size[0], grid_of(config)
+    D, (h, w) = setting.patch_size[0], setting.grid_of(setting.config)
     return [(D, h * w), (h, D * w)]
 
 

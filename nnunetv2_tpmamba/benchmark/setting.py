@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,6 @@ TINY = replace(
     lora_rank=4,
     adapter_dim=8,
     decoder_dim=8,
-    patch_size=(32, 32, 32),
 )
 """A network of the same build, for a look at the command itself in seconds."""
 
@@ -32,6 +31,7 @@ class Setting:
     Args:
         device: to measure on.
         config: the network's numbers.
+        patch_size: what the network is given at a time.
         num_classes: of the segmentation, background included; 14 is BTCV's.
         stock_patch: side of the cubes stock nnU-Net plans for abdominal CTs at 1 mm.
         ct: side of the cubic CT to predict.
@@ -42,6 +42,7 @@ class Setting:
 
     device: "torch.device"
     config: TPMambaConfig = field(default_factory=TPMambaConfig)
+    patch_size: tuple[int, int, int] = Testbed.patch_size
     num_classes: int = 14
     stock_patch: int = 128
     ct: int = 300
@@ -53,13 +54,20 @@ class Setting:
     def of(cls, device: "torch.device", small: bool = False) -> "Setting":
         """The full sizes, less of a CT on a CPU; or tiny ones."""
         if small:
-            return cls(device, TINY, num_classes=3, stock_patch=32, ct=40, mirroring=False, matrix=64, small=True)
+            return cls(
+                device, TINY, (32, 32, 32), num_classes=3, stock_patch=32, ct=40, mirroring=False, matrix=64, small=True
+            )
         return cls(device) if device.type == "cuda" else cls(device, ct=144, mirroring=False, matrix=2048)
 
     @property
     def grid6(self) -> TPMambaConfig:
         """The config of ``_grid6``."""
         return replace(self.config, in_plane_upsample=1)
+
+    def grid_of(self, config: TPMambaConfig) -> tuple[int, int]:
+        """Tokens on the two sides of a slice of a patch, for a network of these numbers."""
+        _, height, width = self.patch_size
+        return height // config.token_size, width // config.token_size
 
     def autocast(self) -> AbstractContextManager:
         """As nnU-Net: fp16 where it can be on a GPU, float32 on a CPU."""
@@ -70,9 +78,3 @@ class Setting:
     @property
     def precision(self) -> str:
         return "fp16 autocast" if self.device.type == "cuda" else "float32"
-
-
-def grid_of(config: TPMambaConfig) -> tuple[int, int]:
-    """Tokens on the two sides of a slice of a patch."""
-    _, height, width = config.patch_size
-    return height // config.token_size, width // config.token_size

@@ -12,8 +12,8 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 
-from nnunetv2_tpmamba.config import TPMambaConfig
-from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
+from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
 from .measure import clock
@@ -67,22 +67,22 @@ def training_step(
 
 
 def _steps(setting: Setting, compiled: bool) -> Makers:
-    volume = random_volume(setting, setting.config.patch_size)
+    volume = random_volume(setting, setting.patch_size)
     target = torch.randint(setting.num_classes, volume.shape, device=setting.device).to(volume.dtype)
 
     @cache
     def ours(config: TPMambaConfig) -> tuple[TPMamba, torch.optim.Optimizer]:
         network = TPMamba(1, setting.num_classes, config).to(setting.device)
         trainable = [x for x in network.parameters() if x.requires_grad]
-        return network, torch.optim.AdamW(trainable, lr=config.initial_lr, weight_decay=config.weight_decay)
+        return network, torch.optim.AdamW(trainable, lr=Testbed.initial_lr, weight_decay=Testbed.weight_decay)
 
     def stepping(network: nn.Module, optimizer: torch.optim.Optimizer, **others: Any) -> Contestant:
         runs: Any = torch.compile(network) if compiled else network
         step = training_step(runs, optimizer, volume, target, setting)
-        return whole_network(network, step, setting.config.patch_size, setting, optimizer, **others)
+        return whole_network(network, step, setting.patch_size, setting, optimizer, **others)
 
     def stock() -> Contestant:
-        network = stock_network(setting.config.patch_size, setting.num_classes, deep_supervision=True)
+        network = build_unet(1, setting.num_classes, plan_unet(setting.patch_size))
         network.to(setting.device)
         optimizer = torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
         return stepping(network, optimizer, note="nnU-Net plans batches of 2")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.config import Testbed
 
 from .pictures import Comparison
 
@@ -53,7 +53,7 @@ def window(voxels: np.ndarray, description: Mapping[str, Any]) -> tuple[float, f
     names = description.get("channel_names")
     first = next(iter(names.values()), "") if isinstance(names, Mapping) else ""
     if str(first).casefold() == "ct":
-        return TPMambaConfig.hu_window
+        return Testbed.hu_window
     black, white = np.percentile(voxels, (0.5, 99.5))
     return float(black), float(white)
 

@@ -15,7 +15,7 @@ from typing import Any
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.config import Testbed
 
 from .plans_entries import CHANNELS, OF_CONFIGURATION, OF_DATASET, OF_PLANS, RESAMPLED, STATISTICS, name_in, wrong_entry
 
@@ -27,10 +27,11 @@ def derive_plans(
     configuration: str,
     dataset_json: dict[str, Any],
     *,
-    spacing: Sequence[float] = TPMambaConfig.spacing,
-    patch_size: Sequence[int] = TPMambaConfig.patch_size,
-    hu_window: tuple[float, float] = TPMambaConfig.hu_window,
-    batch_size: int = TPMambaConfig.batch_size,
+    spacing: Sequence[float] = Testbed.spacing,
+    patch_size: Sequence[int] = Testbed.patch_size,
+    hu_window: tuple[float, float] = Testbed.hu_window,
+    batch_size: int = Testbed.batch_size,
+    architecture: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Copy nnU-Net's plans with one configuration, and that one set to the paper's spacing, patch and HU window.
 
@@ -47,6 +48,7 @@ def derive_plans(
         patch_size: voxels, in the same order.
         hu_window: HU mapped to 0 and 1 in CT channels, clipped outside; other channels keep the plans' scheme.
         batch_size: of the whole training, all GPUs together.
+        architecture: of the network, in nnU-Net's form; None keeps that of the plans.
 
     Raises:
         ValueError: the configuration is unknown, 2D or part of a cascade, the plans do not fit the dataset, or an entry
@@ -101,6 +103,8 @@ def derive_plans(
             strict=True,
         )
     ]
+    if architecture is not None:
+        settings["architecture"] = deepcopy(architecture)
     stock_identifier = DERIVED_SUFFIX.sub("", settings["data_identifier"])
     settings["data_identifier"] = stock_identifier + _identifier_suffix(spacing, hu_window if ct_channels else None)
     # the other configurations would be wrong under the new axis order
@@ -131,10 +135,10 @@ def _check_geometry(spacing: Sequence[float], patch_size: Sequence[int], hu_wind
 def _identifier_suffix(spacing: Sequence[float], hu_window: tuple[float, float] | None) -> str:
     """``_tpmamba``, followed by what differs from the paper's data, so that different data never share a folder."""
     suffix = "_tpmamba"
-    if tuple(spacing) != TPMambaConfig.spacing:
+    if tuple(spacing) != Testbed.spacing:
         sizes = [f"{mm:g}" for mm in spacing]
         suffix += f"_{sizes[0] if len(set(sizes)) == 1 else 'x'.join(sizes)}mm"
-    if hu_window is not None and tuple(hu_window) != TPMambaConfig.hu_window:
+    if hu_window is not None and tuple(hu_window) != Testbed.hu_window:
         suffix += "_{:g}to{:g}HU".format(*hu_window)
     return suffix
 

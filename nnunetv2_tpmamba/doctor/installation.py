@@ -17,7 +17,7 @@ from .finding import FAIL, NOTE, OK, Finding, in_a_line
 
 SEARCHED = "nnUNet_extTrainer"
 TRAINER = "nnUNetTrainerTPMamba"
-TRAINER_MODULE = "nnunetv2_tpmamba.trainers.testbed"
+TRAINER_MODULE = "nnunetv2_tpmamba.trainers.tpmamba"
 PLUGIN = Path(plugin.__path__[0])
 
 

@@ -13,7 +13,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
-from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
+from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 
 PLAIN_NAME = re.compile(r"\w[\w .+-]*")  # one part of a path
 FOLD = re.compile(r"all|\d+")
@@ -70,9 +70,9 @@ def network_of(description: Description) -> nn.Module:
             f"nnU-Net does not find the trainer {description.trainer}; run "
             "`export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)`, and add the folder of a trainer of your own"
         ) from error
-    if not issubclass(trainer, nnUNetTrainerTPMamba):  # stock ones call whatever the plans, so the file, tell them to
+    if not issubclass(trainer, nnUNetTrainerSAM):  # stock ones call whatever the plans, so the file, tell them to
         raise ValueError(
-            f"{description.trainer} is not nnUNetTrainerTPMamba or a variant of it; use nnUNetv2_export_model_to_zip "
+            f"{description.trainer} is no trainer of a network with SAM; use nnUNetv2_export_model_to_zip "
             "and nnUNetv2_install_pretrained_model_from_zip"
         )
     try:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from torch import Tensor
 
 
@@ -11,8 +12,11 @@ class ScaledGaussianNoise(GaussianNoiseTransform):
     """nnU-Net's noise, its strength in another unit per channel.
 
     Args:
-        scale: per channel, what nnU-Net takes for 1.
+        scale: for each channel, the image value that counts as one standard deviation.
         like: the transform whose strength and probabilities to keep.
+
+    Shape:
+        images ``(C, D, H, W)``.
     """
 
     def __init__(self, scale: list[float], like: GaussianNoiseTransform) -> None:
@@ -21,3 +25,16 @@ class ScaledGaussianNoise(GaussianNoiseTransform):
 
     def _apply_to_image(self, img: Tensor, **params: Any) -> Tensor:
         return super()._apply_to_image(img / self.scale, **params) * self.scale
+
+
+def with_noise_in_hu(transforms: ComposeTransforms, scale: list[float]) -> ComposeTransforms:
+    """nnU-Net's augmentation, with its Gaussian noise replaced by noise of the same strength in HU.
+
+    Args:
+        scale: see :class:`ScaledGaussianNoise`.
+    """
+    for transform in transforms.transforms:
+        inner = getattr(transform, "transform", None)
+        if isinstance(inner, GaussianNoiseTransform):
+            transform.transform = ScaledGaussianNoise(scale, inner)
+    return transforms

@@ -1,8 +1,11 @@
 """How much memory a training step needs, and how much there is."""
 
 import copy
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -10,14 +13,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+if TYPE_CHECKING:
+    from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+
 
 MARGIN = 1.25  # for what counting tensors does not see: workspaces of convolutions, fragmentation, the loss
 SMALLEST_COUNTED = 2**16  # bytes; smaller tensors do not fill a card
 
 
 def decide_checkpointing(
-    network: TPMamba, shape: tuple[int, ...], autocast: torch.dtype | None, free: int | None
+    network: "TPMamba", shape: tuple[int, ...], autocast: torch.dtype | None, free: int | None
 ) -> str:
     """Switch ``network.checkpointing`` on if a step without it may not fit into ``free`` bytes, else off; say why.
 
@@ -60,8 +65,9 @@ def training_step_bytes(network: nn.Module, shape: tuple[int, ...], autocast: to
         }
         twin = copy.deepcopy(network, empty)  # the memo of deepcopy: parameters to take instead of copies
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
-            logits = twin(torch.empty(shape))
-        logits.float().log_softmax(1).sum().backward()
+            outputs: Tensor | Sequence[Tensor] = twin(torch.empty(shape))
+        outputs = [outputs] if isinstance(outputs, Tensor) else outputs  # several with deep supervision
+        torch.stack([logits.float().log_softmax(1).sum() for logits in outputs]).sum().backward()
         trained = sum(p.nbytes for p in twin.parameters() if p.requires_grad)
     return storages.peak + 2 * trained  # AdamW's two moments
 
@@ -71,27 +77,21 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused_cache = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused_cache
-    if device.type == "cpu":
-        try:
-            with open("/proc/meminfo") as file:
-                available = next(line for line in file if line.startswith("MemAvailable:"))
-            return int(available.split()[1]) * 1024
-        except (OSError, StopIteration):  # not Linux
-            return None
-    return None
+    return psutil.virtual_memory().available if device.type == "cpu" else None
 
 
 def peak_bytes(device: torch.device) -> int | None:
     """The most memory that this process has had on ``device`` so far; None where that cannot be asked."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if device.type == "cpu":
-        try:
-            with open("/proc/self/status") as file:
-                return int(next(line for line in file if line.startswith("VmHWM:")).split()[1]) * 1024
-        except (OSError, StopIteration):  # not Linux
-            return None
-    return None
+    if device.type != "cpu":
+        return None
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on a Mac, KiB elsewhere
 
 
 def _gb(size: int) -> str:

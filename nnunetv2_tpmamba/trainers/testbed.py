@@ -1,53 +1,89 @@
-"""nnUNetTrainerTPMamba: nnU-Net's trainer with the paper's network, data and optimiser."""
+"""nnUNetTrainerTestbed: the paper's uniform framework as an nnU-Net trainer, for any network."""
 
+import copy
 import os
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 
-import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import distributed, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.config import Testbed
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
 from nnunetv2_tpmamba.data.splits import folder_of_split
-from nnunetv2_tpmamba.files import unwritten, whole_or_absent
-from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
-from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
-from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
-from nnunetv2_tpmamba.networks.tpmamba import TPMamba, check_patch_size
 
-from .augmentation import ScaledGaussianNoise
-from .memory import decide_checkpointing, free_bytes, peak_bytes
-from .optimization import WarmupPolyLR, parameter_groups
+from .augmentation import with_noise_in_hu
+from .optimization import parameter_groups
+from .safe import nnUNetTrainerSafe
 
 
-class nnUNetTrainerTPMamba(nnUNetTrainer):
-    """The paper: SAM ViT-B frozen, LoRA, tri-plane Mamba adapters and decoder trained, on 96 mm cubes at 1 mm.
+class nnUNetTrainerTestbed(nnUNetTrainerSafe):
+    """Train any network on the paper's terms: 96 mm cubes at 1 mm, one augmentation, one optimiser, one loss.
 
-    Works on the plans nnU-Net made: what differs is derived from a copy of them (see :mod:`.plans`), and data at the
-    derived spacing are made when they are missing (see :mod:`.preprocessing`). A variant is a subclass with another
-    ``config``.
+    Works on the plans nnU-Net made: what differs is derived from a copy of them, and data at the derived spacing are
+    made when they are missing. A row of the paper's tables is a subclass with a docstring and :meth:`build_network`;
+    the other hooks have defaults. A variant is a subclass with another ``testbed``.
 
     Source: Wang et al., MICCAI 2024, section 2.3.
 
     Raises:
-        ValueError: a 2D or cascade configuration; a variant whose patch size its tokens do not fill.
+        ValueError: a 2D or cascade configuration, a patch size that the network cannot take, or no network.
     """
 
-    config = TPMambaConfig()
+    testbed = Testbed()
+    needs = "a GPU"
+    """What a user must have for it, for the list of trainers."""
+    deep_supervision = False
+    """Whether the network is defined with an output for each resolution; all of them are built in any case."""
+
     preprocessed_dataset_folder_base: str
-    _best_ema: float | None
+
+    # what a row of the paper's tables says
+
+    @classmethod
+    def build_network(cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...]) -> nn.Module:
+        """The network with random weights, all of its heads included; it reads no file.
+
+        Args:
+            input_channels: of the volume.
+            num_classes: maps to predict, background included.
+            patch_size: voxels, ``(D, H, W)``.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
+        """Raise ``ValueError``, with sizes that are good, for a patch that the network cannot take."""
+
+    @classmethod
+    def plan_architecture(cls) -> dict[str, Any] | None:
+        """What the derived plans say of the network under ``architecture``; None keeps what the stock plans say.
+
+        For a network whose sizes are planned, and for the scales of deep supervision, which nnU-Net reads there.
+        """
+        return None
+
+    @classmethod
+    def toggle_deep_supervision(cls, network: nn.Module, enabled: bool) -> None:
+        """Let the network return the outputs of all resolutions, or the finest alone."""
+        if cls.deep_supervision:
+            network.get_submodule("decoder").deep_supervision = enabled  # type: ignore[assignment]
+
+    def read_pretrained(self) -> Any:
+        """Find, read and check a pretrained network's file; called before anything that takes long."""
+
+    def load_pretrained(self, pretrained: Any) -> None:
+        """Put what :meth:`read_pretrained` returned into the network that nnU-Net has built."""
+
+    # what nnU-Net calls
 
     def __init__(
         self,
@@ -57,27 +93,33 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - the host's signature
     ) -> None:
-        check_patch_size(self.config.patch_size, self.config.token_size)
+        if type(self).build_network == nnUNetTrainerTestbed.build_network.__get__(type(self)):
+            raise ValueError(
+                f"{type(self).__name__} has no network; give it a class method "
+                "build_network(input_channels, num_classes, patch_size) that returns one"
+            )
+        self.check_patch_size(self.testbed.patch_size)
         num_gpus = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
         plans = derive_plans(
             plans,
             configuration,
             dataset_json,
-            spacing=self.config.spacing,
-            patch_size=self.config.patch_size,
-            hu_window=self.config.hu_window,
-            batch_size=self.config.batch_size * num_gpus,
+            spacing=self.testbed.spacing,
+            patch_size=self.testbed.patch_size,
+            hu_window=self.testbed.hu_window,
+            batch_size=self.testbed.batch_size * num_gpus,
+            architecture=self.plan_architecture(),
         )
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = self.config.initial_lr
-        self.weight_decay = self.config.weight_decay
-        self.num_epochs = self.config.num_epochs
-        self.num_iterations_per_epoch = self.config.num_iterations_per_epoch
-        self.num_val_iterations_per_epoch = self.config.num_val_iterations_per_epoch
-        self.enable_deep_supervision = False
+        self.initial_lr = self.testbed.initial_lr
+        self.weight_decay = self.testbed.weight_decay
+        self.num_epochs = self.testbed.num_epochs
+        self.num_iterations_per_epoch = self.testbed.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.testbed.num_val_iterations_per_epoch
+        self.enable_deep_supervision = self.deep_supervision
         # with one patch per batch nnU-Net's own rule, "the last third of the batch", would never choose foreground
         self.probabilistic_oversampling = True
-        self.oversample_foreground_percent = self.config.oversample_foreground
+        self.oversample_foreground_percent = self.testbed.oversample_foreground
 
     @classmethod
     def build_network_architecture(
@@ -89,52 +131,28 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """The network with random weights; nnU-Net calls this for prediction too, so it reads no file."""
-        return TPMamba(num_input_channels, num_output_channels, cls.config)
+        network = cls.build_network(num_input_channels, num_output_channels, tuple(configuration_manager.patch_size))
+        cls.toggle_deep_supervision(network, enable_deep_supervision)
+        return network
 
-    def initialize(self, load_sam: bool = True) -> None:
+    def initialize(self, pretrained: bool = True) -> None:
         """Build the network and what trains it, and make the derived data if they are missing.
 
         Args:
-            load_sam: put SAM's weights into a pretrained variant; not needed when a checkpoint follows.
+            pretrained: read and load pretrained weights; not needed when a checkpoint follows.
         """
         # first, so that a missing file is known before hours of preprocessing
-        sam_file = find_sam_checkpoint() if self.config.pretrained and load_sam else None
-        sam = None if sam_file is None else read_sam_checkpoint(sam_file)
+        weights = self.read_pretrained() if pretrained else None
         self.preprocess()
         if self.is_ddp:  # compiling for it in pieces fails on recomputed blocks in some versions of torch
             torch._dynamo.config.optimize_ddp = False
         super().initialize()
-        network = self.bare_network()
-        if sam is not None:
-            network.load_sam(sam)
-            self.print_to_log_file(f"SAM weights: {sam_file}")
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in network.parameters())
+        if weights is not None:
+            self.load_pretrained(weights)
+        parameters = list(self.bare_network().parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        total = sum(p.numel() for p in parameters)
         self.print_to_log_file(f"Parameters: {total / 1e6:.1f} M, of which {trained / 1e6:.1f} M are trained")
-        scan = implementation_for(self.device.type)
-        self.print_to_log_file(f"Selective scan: {scan.name}" + (f" ({scan.note})" if scan.note else ""))
-
-    def on_train_start(self) -> None:
-        if not self.was_initialized:
-            self.initialize()
-        self.decide_checkpointing()
-        super().on_train_start()
-
-    def on_train_end(self) -> None:
-        super().on_train_end()
-        peak = peak_bytes(self.device)
-        if peak is not None:
-            self.print_to_log_file(f"Peak memory: {peak / 1e9:.1f} GB")  # nnUNetv2_tpmamba compare reads this
-
-    def decide_checkpointing(self) -> None:
-        """As configured; else on where the free memory asks for it."""
-        network = self.bare_network()
-        decision = f"{'on' if network.checkpointing else 'off'}, as configured"
-        if self.config.checkpointing is None:
-            shape = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
-            autocast = torch.float16 if self.device.type == "cuda" else None  # as nnU-Net trains
-            decision = decide_checkpointing(network, shape, autocast, free_bytes(self.device))
-        self.print_to_log_file(f"Activation checkpointing: {decision}")
 
     def preprocess(self) -> None:
         """Make the data at the derived spacing, unless they are there and up to date."""
@@ -149,104 +167,41 @@ class nnUNetTrainerTPMamba(nnUNetTrainer):
             log=self.print_to_log_file,
         )
 
-    def bare_network(self) -> TPMamba:
+    def bare_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""
         network: Any = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return cast(TPMamba, network._orig_mod if isinstance(network, OptimizedModule) else network)
-
-    def save_checkpoint(self, filename: str) -> None:
-        """As nnU-Net, yet the former file stays until the new one is whole.
-
-        Raises:
-            RuntimeError: it cannot be written; the former file is still there.
-        """
-        if Path(filename).name == "checkpoint_latest.pth":
-            self._save_if_best()
-        if self.local_rank != 0 or self.disable_checkpointing:
-            return super().save_checkpoint(filename)
-        try:
-            with whole_or_absent(Path(filename)) as unfinished:
-                super().save_checkpoint(str(unfinished))
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            problem = unwritten(Path(filename), error)
-            self._stop(f"{problem}. Earlier checkpoints are whole: make room, then continue with --c", error)
-
-    def _save_if_best(self) -> None:
-        """Before checkpoint_latest: nnU-Net writes it after, and would never write a best one lost in between."""
-        ema = self.logger.get_value("ema_fg_dice", step=-1)
-        if self._best_ema is None or ema > self._best_ema:
-            self._best_ema = ema
-            self.print_to_log_file(f"New best EMA pseudo Dice: {ema:.4f}")
-            self.save_checkpoint(os.path.join(self.output_folder, "checkpoint_best.pth"))
-
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        if not self.was_initialized:
-            self.initialize(load_sam=False)
-        super().load_checkpoint(filename_or_checkpoint)
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """AdamW on what trains, no weight decay on norms, biases, positions, A_log and D; nnU-Net's poly schedule."""
-        optimizer = torch.optim.AdamW(parameter_groups(self.network, self.weight_decay), lr=self.initial_lr)
-        return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.config.warmup_epochs)
-
-    def train_step(self, batch: dict) -> dict:
-        try:
-            return self._finite(super().train_step(batch), "training", batch)
-        except torch.OutOfMemoryError as error:
-            self._stop(
-                f"{self.device} has too little memory for this training ({str(error).splitlines()[0]}); end other "
-                "processes on it, train a subclass with checkpointing=True in its config, or use the smaller "
-                "nnUNetTrainerTPMamba_grid6; checkpoints are kept, so --c continues",
-                error,
-            )
-
-    def validation_step(self, batch: dict) -> dict:
-        return self._finite(super().validation_step(batch), "validation", batch)
-
-    def _finite(self, result: dict, phase: str, batch: dict) -> dict:
-        if not np.all(np.isfinite(result["loss"])):
-            self._stop(
-                f"the {phase} loss became {float(np.max(result['loss']))} in epoch {self.current_epoch} (cases "
-                f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in "
-                f"{self.output_folder} are older. Check these cases for NaN or infinite voxels; if there are none, "
-                "continue with --c from the last checkpoint, and if it happens again, train a subclass with a lower "
-                "initial_lr in its config"
-            )
-        return result
-
-    def _stop(self, message: str, cause: Exception | None = None) -> NoReturn:
-        """End the training with a message, also in the first process's log: workers may have the screen's last word."""
-        self.print_to_log_file(message)
-        raise RuntimeError(message) from cause
+        """AdamW on what trains, and nnU-Net's poly schedule."""
+        optimizer = torch.optim.AdamW(parameter_groups(self.bare_network(), self.weight_decay), lr=self.initial_lr)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
         """nnU-Net's augmentation with noise of nnU-Net's strength in HU."""
-        transforms = super().get_training_transforms(*args, **kwargs)
         schemes = self.configuration_manager.normalization_schemes
-        scale = [self.config.ct_noise_scale if scheme == "CTNormalization" else 1.0 for scheme in schemes]
-        for transform in transforms.transforms:
-            inner = getattr(transform, "transform", None)
-            if isinstance(inner, GaussianNoiseTransform):
-                transform.transform = ScaledGaussianNoise(scale, inner)
-        return transforms
+        scale = [self.testbed.ct_noise_scale if scheme == "CTNormalization" else 1.0 for scheme in schemes]
+        return with_noise_in_hu(super().get_training_transforms(*args, **kwargs), scale)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:  # noqa: N802
         *others, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        if not self.config.mirroring:
+        if not self.testbed.mirroring:
             mirror_axes = self.inference_allowed_mirroring_axes = None
         return *others, mirror_axes
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        folder = self.preprocessed_dataset_folder_base
-        with folder_of_split(Path(folder), self.print_to_log_file) as place:
-            self.preprocessed_dataset_folder_base = str(place)
-            try:
-                return super().do_split()
-            finally:
-                self.preprocessed_dataset_folder_base = folder
+        with folder_of_split(Path(self.preprocessed_dataset_folder_base), self.print_to_log_file) as folder:
+            reader = copy.copy(self)  # nnU-Net takes the folder of the split from the trainer; ours stays as it is
+            reader.preprocessed_dataset_folder_base = str(folder)
+            return super(nnUNetTrainerTestbed, reader).do_split()
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """There is none: the decoder has one output."""
+        self.toggle_deep_supervision(self.bare_network(), enabled)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        if not self.was_initialized:
+            self.initialize(pretrained=False)
+        super().load_checkpoint(filename_or_checkpoint)
 
     def _set_batch_size_and_oversample(self) -> None:
-        self.batch_size = self.config.batch_size  # per GPU; sampling is probabilistic, so every rank does the same
+        self.batch_size = self.testbed.batch_size  # per GPU; sampling is probabilistic, so every rank does the same

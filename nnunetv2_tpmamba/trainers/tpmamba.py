@@ -1,11 +1,26 @@
-"""Variants of nnUNetTrainerTPMamba: each is the trainer with some numbers of its config replaced."""
+"""nnUNetTrainerTPMamba, the paper's method, and its variants, each of which replaces a few numbers."""
 
 import os
 from dataclasses import replace
 
 import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from torch import nn
 
-from .testbed import nnUNetTrainerTPMamba
+from .sam import nnUNetTrainerSAM
+
+
+class nnUNetTrainerTPMamba(nnUNetTrainerSAM):
+    """The paper: SAM ViT-B frozen, LoRA, tri-plane Mamba adapters and decoder trained, on 96 mm cubes at 1 mm.
+
+    Source: Wang et al., MICCAI 2024.
+    """
+
+    @classmethod
+    def build_network(cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...]) -> nn.Module:
+        from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+
+        return TPMamba(input_channels, num_classes, cls.config)
 
 
 class nnUNetTrainerTPMamba_grid6(nnUNetTrainerTPMamba):
@@ -18,10 +33,11 @@ class nnUNetTrainerTPMamba_scratch(nnUNetTrainerTPMamba):
     """The same network from random weights, nothing frozen; needs no SAM file."""
 
     config = replace(nnUNetTrainerTPMamba.config, pretrained=False)
+    needs = "a GPU"
 
 
 class nnUNetTrainerTPMamba_small(nnUNetTrainerTPMamba):
-    """A small encoder trained from random weights, for machines without a GPU; needs no SAM file."""
+    """A small encoder trained from random weights, for machines without a large GPU; needs no SAM file."""
 
     config = replace(
         nnUNetTrainerTPMamba.config,
@@ -32,30 +48,35 @@ class nnUNetTrainerTPMamba_small(nnUNetTrainerTPMamba):
         window_size=0,
         encoder_image_size=192,
     )
+    needs = "a small GPU; a CPU for a few iterations"
 
 
 class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
-    """``_small``, yet smaller, on coarse voxels for minutes on a CPU: shows the pipeline, not the paper's accuracy.
+    """The demo's: ``_small``, yet smaller, on coarse voxels for minutes on a CPU; shows the pipeline, not accuracy.
 
     The environment variable ``TPMAMBA_DEMO_EPOCHS`` changes the number of epochs.
     """
 
     config = replace(
         nnUNetTrainerTPMamba_small.config,
-        spacing=(5.0, 5.0, 5.0),
-        patch_size=(32, 48, 48),
         encoder_patch_size=8,  # an encoder without pretraining learns from few iterations only if its tokens are small
         encoder_image_size=96,
         embed_dim=96,
         adapter_dim=32,
         decoder_dim=32,
+    )
+    testbed = replace(
+        nnUNetTrainerTPMamba_small.testbed,
+        spacing=(5.0, 5.0, 5.0),
+        patch_size=(32, 48, 48),
         initial_lr=7e-3,
-        warmup_epochs=2,
         num_epochs=25,
         num_iterations_per_epoch=25,
         num_val_iterations_per_epoch=2,
         mirroring=False,
     )
+    warmup_epochs = 2
+    needs = "a CPU"
 
     def __init__(
         self,
@@ -71,34 +92,69 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
             raise ValueError(f"TPMAMBA_DEMO_EPOCHS is {epochs!r}; set it to a whole number of at least 1, or unset it")
         self.num_epochs = int(epochs)
 
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        """The testbed's, yet the first epochs have a smaller learning rate, which the demo's high one needs."""
+        optimizer, _ = super().configure_optimizers()
+        return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.warmup_epochs)
+
+
+class WarmupPolyLR(PolyLRScheduler):
+    """nnU-Net's schedule, scaled by 1/(w+1), 2/(w+1), ... in the first w epochs."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, initial_lr: float, max_steps: int, warmup_steps: int) -> None:
+        self.warmup_steps = warmup_steps
+        super().__init__(optimizer, initial_lr, max_steps)
+
+    def step(self, current_step: int | None = None) -> None:
+        super().step(current_step)
+        if current_step is not None and current_step < self.warmup_steps:
+            for group in self.optimizer.param_groups:
+                group["lr"] *= (current_step + 1) / (self.warmup_steps + 1)
+
 
 class nnUNetTrainerTPMamba_1epoch(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=1)
+    """The paper with 1 epoch instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=1)
 
 
 class nnUNetTrainerTPMamba_5epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=5)
+    """The paper with 5 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=5)
 
 
 class nnUNetTrainerTPMamba_10epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=10)
+    """The paper with 10 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=10)
 
 
 class nnUNetTrainerTPMamba_20epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=20)
+    """The paper with 20 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=20)
 
 
 class nnUNetTrainerTPMamba_50epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=50)
+    """The paper with 50 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=50)
 
 
 class nnUNetTrainerTPMamba_100epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=100)
+    """The paper with 100 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=100)
 
 
 class nnUNetTrainerTPMamba_250epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=250)
+    """The paper with 250 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=250)
 
 
 class nnUNetTrainerTPMamba_500epochs(nnUNetTrainerTPMamba):
-    config = replace(nnUNetTrainerTPMamba.config, num_epochs=500)
+    """The paper with 500 epochs instead of 1000."""
+
+    testbed = replace(nnUNetTrainerTPMamba.testbed, num_epochs=500)

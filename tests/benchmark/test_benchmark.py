@@ -21,9 +21,9 @@ from nnunetv2_tpmamba.benchmark.encoder import our_forward, sam_encoder, timm_fo
 from nnunetv2_tpmamba.benchmark.network import TimmEncoder, predicting, random_volume, seconds_in_scans
 from nnunetv2_tpmamba.benchmark.peak_memory import PeakMemory, held_bytes
 from nnunetv2_tpmamba.benchmark.scan import random_inputs, shapes, step_loop
-from nnunetv2_tpmamba.benchmark.setting import Setting, grid_of
+from nnunetv2_tpmamba.benchmark.setting import Setting
 from nnunetv2_tpmamba.benchmark.task import Contestant, Row, Task
-from nnunetv2_tpmamba.networks.baselines.nnunet import stock_network
+from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.ops import operator
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
 
@@ -147,11 +147,11 @@ def test_what_a_network_holds_counts_gradients_and_optimiser():
 @pytest.mark.parametrize("config", [SMALL.config, SMALL.grid6])
 def test_peers_of_the_encoder_compute_the_same(config):
     encoder = sam_encoder(config, CPU)
-    tokens = torch.randn(2, *grid_of(config), config.embed_dim)
+    tokens = torch.randn(2, *SMALL.grid_of(config), config.embed_dim)
     theirs, ours = (forward(list(encoder.blocks), tokens) for forward in (timm_forward, our_forward))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert all(attention.rel_pos_h.abs().sum() > 0 for attention in encoder.attentions())
-    slices = grid_of(config)
+    slices = SMALL.grid_of(config)
     assert TimmEncoder(config, CPU)(torch.rand(1, 1, 2, 32, 32)).shape == (2, *slices, config.embed_dim)
 
 
@@ -161,7 +161,7 @@ def test_peers_of_the_scan_compute_the_same():
 
 
 def test_scans_have_the_networks_shapes():
-    assert shapes(TPMambaConfig()) == [(96, 144), (12, 1152)]
+    assert shapes(Setting(CPU)) == [(96, 144), (12, 1152)]
     u, _, A, *_ = random_inputs(TPMambaConfig(), 1, 2, CPU)
     assert (u.shape[2], *A.shape) == (192, 192, 16)
 
@@ -176,7 +176,7 @@ def test_scans_take_part_of_a_forward_and_the_operator_is_as_before():
 
 def test_stock_network_is_what_nnunet_plans():
     with torch.device("meta"):
-        network = stock_network((128, 128, 128), 14, deep_supervision=True)
+        network = build_unet(1, 14, plan_unet((128, 128, 128)))
     assert sum(x.numel() for x in network.parameters()) == pytest.approx(30.8e6, rel=0.02)
     assert len(network.encoder.stages) == 6
 
@@ -185,7 +185,7 @@ def test_stock_network_is_what_nnunet_plans():
 def test_half_a_patch_is_enough_for_the_stock_network(side):
     """It warms a CPU up; a quarter would leave one voxel at the bottom, which instance norm refuses."""
     with torch.device("meta"):
-        network = stock_network((side,) * 3, 14, deep_supervision=False)
+        network = build_unet(1, 14, plan_unet((side,) * 3), deep_supervision=False)
         assert network(torch.rand(1, 1, *[side // 2] * 3)).shape[2:] == (side // 2,) * 3
 
 

@@ -14,7 +14,7 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import C
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from support.plans import DATASET_JSON, RESAMPLINGS, stock_configuration, stock_plans
 
-from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.config import Testbed
 from nnunetv2_tpmamba.data.plans import derive_plans
 
 
@@ -25,9 +25,9 @@ def derive(plans=None, configuration="3d_fullres", dataset_json=DATASET_JSON, **
 class TestWhatIsSet:
     def test_paper_values(self):
         settings = derive()["configurations"]["3d_fullres"]
-        assert settings["spacing"] == list(TPMambaConfig.spacing)
-        assert settings["patch_size"] == list(TPMambaConfig.patch_size)
-        assert settings["batch_size"] == TPMambaConfig.batch_size
+        assert settings["spacing"] == list(Testbed.spacing)
+        assert settings["patch_size"] == list(Testbed.patch_size)
+        assert settings["batch_size"] == Testbed.batch_size
 
     def test_options(self):
         settings = derive(spacing=(3, 3, 2.5), patch_size=(32, 48, 64), batch_size=4)["configurations"]["3d_fullres"]
@@ -63,7 +63,7 @@ class TestWhatIsSet:
         assert derived["configurations"]["3d_fullres"]["normalization_schemes"][0] == "ZScoreNormalization"
         assert derived["configurations"]["3d_fullres"]["use_mask_for_norm"] == [True, False]
         assert derived["foreground_intensity_properties_per_channel"]["0"] == statistics["0"]
-        assert derived["foreground_intensity_properties_per_channel"]["1"]["mean"] == TPMambaConfig.hu_window[0]
+        assert derived["foreground_intensity_properties_per_channel"]["1"]["mean"] == Testbed.hu_window[0]
 
     def test_statistics_under_their_former_name(self):
         plans = stock_plans()

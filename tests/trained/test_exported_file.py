@@ -25,7 +25,7 @@ from nnunetv2_tpmamba.trained.exported_file import (
     read_adapter,
     write_adapter,
 )
-from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
+from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
 PLANS = {
     "dataset_name": "Dataset901_Blobs",
@@ -245,7 +245,7 @@ def test_runs_nothing_that_plans_name(exported, tmp_path, monkeypatch):
         header["plans"]["configurations"]["3d_fullres"]["architecture"] = architecture
 
     rewrite(exported.file, change)
-    with pytest.raises(ValueError, match="nnUNetTrainer is not nnUNetTrainerTPMamba or a variant of it"):
+    with pytest.raises(ValueError, match="nnUNetTrainer is no trainer of a network with SAM"):
         install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
     assert not ran.exists()
     with pytest.raises(TypeError, match="not a Module subclass"):  # the attack does work on nnU-Net

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_tpmamba import TPMamba
 from nnunetv2_tpmamba.data import preprocessing
-from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
+from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
 WORLD_SIZE = 2
 STEPS = 2
@@ -166,7 +166,8 @@ def test_every_parameter_that_trains_gets_a_gradient(case, trained):
 
 
 class nnUNetTrainerTPMamba_three(nnUNetTrainerTPMamba):
-    config = replace(TINY, patch_size=(8, 16, 16), batch_size=3)
+    config = TINY
+    testbed = replace(nnUNetTrainerTPMamba.testbed, patch_size=(8, 16, 16), batch_size=3)
 
 
 def prepare(rank, folder):
@@ -214,7 +215,7 @@ def test_every_process_trains_on_its_own_batch(prepared):
         assert of_rank["is_ddp"]
         assert of_rank["batch_size of the plans"] == 3 * WORLD_SIZE
         assert of_rank["batch_size"] == 3
-        assert of_rank["oversampling"] == (True, nnUNetTrainerTPMamba_three.config.oversample_foreground)
+        assert of_rank["oversampling"] == (True, nnUNetTrainerTPMamba_three.testbed.oversample_foreground)
 
 
 def test_data_are_made_by_one_process_and_awaited_by_the_other(prepared):

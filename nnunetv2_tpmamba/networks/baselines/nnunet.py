@@ -1,6 +1,7 @@
-"""nnU-Net's own network, built with nnU-Net's functions, as its planner would for a cubic patch."""
+"""nnU-Net's own network, planned and built with nnU-Net's own functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -8,24 +9,38 @@ from torch import nn
 
 SMALLEST_FEATURE_MAP = 4  # voxels on a side; ExperimentPlanner.UNet_featuremap_min_edge_length
 BASE_FEATURES, MOST_FEATURES = 32, 320  # ExperimentPlanner.UNet_base_num_features, UNet_max_features_3d
-SPACING = (1.0, 1.0, 1.0)  # mm
+MOST_POOLINGS = 999999  # as ExperimentPlanner: the smallest feature map limits them
 
 
-def stock_network(patch_size: Sequence[int], num_classes: int, deep_supervision: bool) -> nn.Module:
-    """Stock 3d_fullres for one channel at 1 mm, of random weights.
+def plan_unet(patch_size: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> dict[str, Any]:
+    """The topology that nnU-Net plans for a patch, as plans hold it under ``architecture``.
 
     Source: ``ExperimentPlanner.get_plans_for_configuration``, whose numbers these are.
+
+    Args:
+        patch_size: voxels, ``(D, H, W)``.
+        spacing: mm, in the same order.
+
+    Raises:
+        ValueError: the topology's strides do not divide the patch.
     """
-    _, strides, kernel_sizes, _, _ = get_pool_and_conv_props(SPACING, patch_size, SMALLEST_FEATURE_MAP, 999999)
+    _, strides, kernel_sizes, fitting, divisors = get_pool_and_conv_props(
+        spacing, patch_size, SMALLEST_FEATURE_MAP, MOST_POOLINGS
+    )
+    if tuple(fitting) != tuple(patch_size):
+        raise ValueError(
+            f"patch size {tuple(patch_size)}: nnU-Net's network needs multiples of {tuple(map(int, divisors))}; set "
+            f"patch_size to e.g. {tuple(map(int, fitting))}"
+        )
     stages = len(strides)
-    return get_network_from_plans(
-        "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        {
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
             "n_stages": stages,
             "features_per_stage": [min(MOST_FEATURES, BASE_FEATURES * 2**i) for i in range(stages)],
             "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": kernel_sizes,
-            "strides": strides,
+            "kernel_sizes": [list(map(int, kernel)) for kernel in kernel_sizes],
+            "strides": [list(map(int, stride)) for stride in strides],
             "n_conv_per_stage": [2] * stages,
             "n_conv_per_stage_decoder": [2] * (stages - 1),
             "conv_bias": True,
@@ -36,8 +51,27 @@ def stock_network(patch_size: Sequence[int], num_classes: int, deep_supervision:
             "nonlin": "torch.nn.LeakyReLU",
             "nonlin_kwargs": {"inplace": True},
         },
-        ("conv_op", "norm_op", "dropout_op", "nonlin"),
-        input_channels=1,
-        output_channels=num_classes,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def build_unet(
+    input_channels: int, num_classes: int, architecture: Mapping[str, Any], deep_supervision: bool = True
+) -> nn.Module:
+    """The network of a topology, with random weights and the heads of all resolutions.
+
+    Args:
+        architecture: see :func:`plan_unet`.
+        deep_supervision: return the outputs of all resolutions, or else the finest alone.
+
+    Shape:
+        input ``(B, input_channels, D, H, W)``; outputs ``(B, num_classes, ...)``, the finest first.
+    """
+    return get_network_from_plans(
+        architecture["network_class_name"],
+        dict(architecture["arch_kwargs"]),
+        architecture["_kw_requires_import"],
+        input_channels,
+        num_classes,
         deep_supervision=deep_supervision,
     )

@@ -23,19 +23,19 @@ torch_save = torch.save
 class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
     """Five epochs, a checkpoint after each, and random numbers that depend on the epoch alone."""
 
-    config = replace(
-        nnUNetTrainerTPMamba_demo.config, num_epochs=5, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1
+    testbed = replace(
+        nnUNetTrainerTPMamba_demo.testbed, num_epochs=5, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1
     )
     checkpoint_every = 1
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.config.num_epochs
+        self.num_epochs = self.testbed.num_epochs
         self.save_every = self.checkpoint_every
 
-    def initialize(self, load_sam=True):
+    def initialize(self, pretrained=True):
         torch.manual_seed(0)
-        super().initialize(load_sam)
+        super().initialize(pretrained)
 
     def on_train_epoch_start(self):
         self.steps = 0
@@ -95,7 +95,7 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
 class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
     """The demo's trainer for 200 epochs, a checkpoint after every fifth."""
 
-    config = replace(nnUNetTrainerTPMamba_killed.config, num_epochs=200)
+    testbed = replace(nnUNetTrainerTPMamba_killed.testbed, num_epochs=200)
     checkpoint_every = 5
 
     def on_train_start(self):

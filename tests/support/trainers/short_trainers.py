@@ -6,8 +6,12 @@ from dataclasses import replace
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba
-from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba_demo, nnUNetTrainerTPMamba_small
+from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
+from nnunetv2_tpmamba.trainers.tpmamba import (
+    nnUNetTrainerTPMamba,
+    nnUNetTrainerTPMamba_demo,
+    nnUNetTrainerTPMamba_small,
+)
 
 FEW = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}
 
@@ -15,25 +19,24 @@ FEW = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_e
 class nnUNetTrainerTPMamba_short(nnUNetTrainerTPMamba):
     """The full-size network, whose validation is not mirrored: that would take eight times as long."""
 
-    config = replace(nnUNetTrainerTPMamba.config, **FEW, mirroring=False)
+    testbed = replace(nnUNetTrainerTPMamba.testbed, **FEW, mirroring=False)
 
 
 class nnUNetTrainerTPMamba_thin_short(nnUNetTrainerTPMamba):
     """The full-size network on patches that take a CPU a second."""
 
-    config = replace(nnUNetTrainerTPMamba.config, **FEW, spacing=(3.0, 2.0, 2.0), patch_size=(8, 32, 32))
+    testbed = replace(nnUNetTrainerTPMamba.testbed, **FEW, spacing=(3.0, 2.0, 2.0), patch_size=(8, 32, 32))
 
 
 class nnUNetTrainerTPMamba_small_short(nnUNetTrainerTPMamba_small):
-    config = replace(nnUNetTrainerTPMamba_small.config, **FEW, mirroring=False)
+    testbed = replace(nnUNetTrainerTPMamba_small.testbed, **FEW, mirroring=False)
 
 
 class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
     """Two epochs; saves after each, and ends after the first, as if killed, while STOP_AFTER_AN_EPOCH is set."""
 
-    config = replace(
-        nnUNetTrainerTPMamba_demo.config, **FEW | {"num_epochs": 2, "initial_lr": 1e-3, "warmup_epochs": 0}
-    )
+    testbed = replace(nnUNetTrainerTPMamba_demo.testbed, **FEW | {"num_epochs": 2, "initial_lr": 1e-3})
+    warmup_epochs = 0
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -50,17 +53,15 @@ class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
 
     config = replace(
         nnUNetTrainerTPMamba_demo.config,
-        **FEW,
-        patch_size=(16, 32, 32),
         encoder_image_size=64,
         embed_dim=32,
         num_heads=2,
         lora_rank=4,
         adapter_dim=8,
         decoder_dim=8,
-        initial_lr=1e-3,
-        warmup_epochs=0,
     )
+    testbed = replace(nnUNetTrainerTPMamba_demo.testbed, **FEW, patch_size=(16, 32, 32), initial_lr=1e-3)
+    warmup_epochs = 0
 
 
 class nnUNetTrainerTPMamba_tiny_fine(nnUNetTrainerTPMamba_tiny_short):
@@ -68,15 +69,24 @@ class nnUNetTrainerTPMamba_tiny_fine(nnUNetTrainerTPMamba_tiny_short):
 
     config = replace(
         nnUNetTrainerTPMamba_tiny_short.config,
-        spacing=nnUNetTrainerTPMamba.config.spacing,
-        patch_size=nnUNetTrainerTPMamba.config.patch_size,
         encoder_patch_size=nnUNetTrainerTPMamba.config.encoder_patch_size,
         encoder_image_size=192,
+    )
+    testbed = replace(
+        nnUNetTrainerTPMamba_tiny_short.testbed,
+        spacing=nnUNetTrainerTPMamba.testbed.spacing,
+        patch_size=nnUNetTrainerTPMamba.testbed.patch_size,
     )
 
 
 class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
-    config = replace(nnUNetTrainerTPMamba_demo_short.config, initial_lr=1e30)
+    testbed = replace(nnUNetTrainerTPMamba_demo_short.testbed, initial_lr=1e30)
+
+
+class nnUNetTrainerTestbed_nnUNet_short(nnUNetTrainerTestbed_nnUNet):
+    """nnU-Net's own network on the testbed, validated without mirroring."""
+
+    testbed = replace(nnUNetTrainerTestbed_nnUNet.testbed, **FEW, mirroring=False)
 
 
 class nnUNetTrainer_short(nnUNetTrainer):

@@ -1,0 +1,86 @@
+"""nnUNetTrainerSafe: nnU-Net's trainer, yet whatever goes wrong is said at once and loses no checkpoint."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunetv2_tpmamba.files import unwritten, whole_or_absent
+
+from .memory import peak_bytes
+
+
+class nnUNetTrainerSafe(nnUNetTrainer):
+    """nnU-Net's trainer with checkpoints that are whole or absent, a check of every loss, and the peak memory logged.
+
+    A training stops with a message that says what to do where a loss is not finite, where the device's memory is too
+    little, and where a checkpoint cannot be written.
+    """
+
+    advice_on_memory = "train on a device with more memory"
+    """What to do when a training does not fit into the device's memory."""
+
+    _best_ema: float | None
+
+    def train_step(self, batch: dict) -> dict:
+        try:
+            return self._finite(super().train_step(batch), "training", batch)
+        except torch.OutOfMemoryError as error:
+            self._stop(
+                f"{self.device} has too little memory for this training ({str(error).splitlines()[0]}); end other "
+                f"processes on it, {self.advice_on_memory}; checkpoints are kept, so --c continues",
+                error,
+            )
+
+    def validation_step(self, batch: dict) -> dict:
+        return self._finite(super().validation_step(batch), "validation", batch)
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        peak = peak_bytes(self.device)
+        if peak is not None:
+            self.print_to_log_file(f"Peak memory: {peak / 1e9:.1f} GB")
+
+    def save_checkpoint(self, filename: str) -> None:
+        """As nnU-Net, yet the former file stays until the new one is whole.
+
+        Raises:
+            RuntimeError: it cannot be written; the former file is still there.
+        """
+        if Path(filename).name == "checkpoint_latest.pth":
+            self._save_if_best()
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return super().save_checkpoint(filename)
+        try:
+            with whole_or_absent(Path(filename)) as unfinished:
+                super().save_checkpoint(str(unfinished))
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            problem = unwritten(Path(filename), error)
+            self._stop(f"{problem}. Earlier checkpoints are whole: make room, then continue with --c", error)
+
+    def _save_if_best(self) -> None:
+        """Before checkpoint_latest: nnU-Net writes it after, and would never write a best one lost in between."""
+        ema = self.logger.get_value("ema_fg_dice", step=-1)
+        if self._best_ema is None or ema > self._best_ema:
+            self._best_ema = ema
+            self.print_to_log_file(f"New best EMA pseudo Dice: {ema:.4f}")
+            self.save_checkpoint(os.path.join(self.output_folder, "checkpoint_best.pth"))
+
+    def _finite(self, result: dict, phase: str, batch: dict) -> dict:
+        if not np.all(np.isfinite(result["loss"])):
+            self._stop(
+                f"the {phase} loss became {float(np.max(result['loss']))} in epoch {self.current_epoch} (cases "
+                f"{', '.join(map(str, batch['keys']))}), so training stops here; the checkpoints in "
+                f"{self.output_folder} are older. Check these cases for NaN or infinite voxels; if there are none, "
+                "continue with --c from the last checkpoint, and if it happens again, train a subclass with a lower "
+                "initial_lr in its testbed"
+            )
+        return result
+
+    def _stop(self, message: str, cause: Exception | None = None) -> NoReturn:
+        """End the training with a message, which is logged first, because a worker's traceback may hide the error."""
+        self.print_to_log_file(message)
+        raise RuntimeError(message) from cause

@@ -1,0 +1,74 @@
+"""nnUNetTrainerSAM: what trainers of networks with SAM's encoder share: its file, and recomputing its blocks."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nnunetv2_tpmamba.config import TPMambaConfig
+
+from .memory import decide_checkpointing, free_bytes
+from .testbed import nnUNetTrainerTestbed
+
+
+class nnUNetTrainerSAM(nnUNetTrainerTestbed):
+    """The testbed for a network around SAM's encoder; ``config`` has the network's numbers.
+
+    The network has ``load_sam``, which puts SAM's weights into its encoder, and an attribute ``checkpointing``, which
+    makes the backward pass compute the encoder's blocks again. A variant is a subclass with another ``config``.
+    """
+
+    config = TPMambaConfig()
+    needs = "a GPU, SAM's weights"
+    advice_on_memory = (
+        "train a subclass with checkpointing=True in its config, or use the smaller nnUNetTrainerTPMamba_grid6"
+    )
+
+    @classmethod
+    def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
+        from nnunetv2_tpmamba.networks.tpmamba import check_patch_size
+
+        check_patch_size(patch_size, cls.config.token_size)
+
+    def read_pretrained(self) -> tuple[Path, dict[str, Tensor]] | None:
+        """SAM's file and its tensors; None for a network that is trained from random weights.
+
+        Raises:
+            OSError: there is no file, and none could be downloaded.
+            ValueError: the file is not a complete SAM ViT-B.
+        """
+        if not self.config.pretrained:
+            return None
+        from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+        from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
+
+        file = find_sam_checkpoint()
+        return file, read_sam_checkpoint(file)
+
+    def load_pretrained(self, pretrained: tuple[Path, dict[str, Tensor]]) -> None:
+        file, weights = pretrained
+        self.bare_network().load_sam(weights)
+        self.print_to_log_file(f"SAM weights: {file}")
+
+    def initialize(self, pretrained: bool = True) -> None:
+        from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
+
+        super().initialize(pretrained)
+        scan = implementation_for(self.device.type)
+        self.print_to_log_file(f"Selective scan: {scan.name}" + (f" ({scan.note})" if scan.note else ""))
+
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        self.decide_checkpointing()
+        super().on_train_start()
+
+    def decide_checkpointing(self) -> None:
+        """Recompute blocks as configured, or else where the free memory asks for it."""
+        network = self.bare_network()
+        decision = f"{'on' if network.checkpointing else 'off'}, as configured"
+        if self.config.checkpointing is None:
+            shape = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
+            autocast = torch.float16 if self.device.type == "cuda" else None  # as nnU-Net trains
+            decision = decide_checkpointing(network, shape, autocast, free_bytes(self.device))
+        self.print_to_log_file(f"Activation checkpointing: {decision}")

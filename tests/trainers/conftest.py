@@ -1,0 +1,45 @@
+"""A tiny data set planned by nnU-Net, and trainers for it in this process."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from support.configs import TINY
+from support.raw_datasets import write_raw_dataset
+from support.tiny_trainer import NAME, nnUNetTrainerTPMamba_tiny
+
+from nnunetv2_tpmamba import TPMamba
+from nnunetv2_tpmamba.networks.sam import download, weights
+
+
+@pytest.fixture(scope="module")
+def planned(module_nnunet):
+    write_raw_dataset(module_nnunet.raw / NAME, [f"case{i}" for i in range(5)])
+    module_nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 901, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
+    return module_nnunet
+
+
+@pytest.fixture
+def make(planned, monkeypatch, tmp_path):
+    """Make a trainer for the tiny data set, with SAM weights of its own size."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(variable, planned.environment[variable])
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # batches are made in this process
+    sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda: "sam.pth")
+    monkeypatch.setattr(weights, "read_sam_checkpoint", lambda path: sam)
+    folder = planned.preprocessed / NAME
+
+    def make(cls=nnUNetTrainerTPMamba_tiny, configuration="3d_fullres", fold=0, initialized=True):
+        plans = json.loads((folder / "nnUNetPlans.json").read_text())
+        plans["continue_training"] = False
+        dataset_json = json.loads((folder / "dataset.json").read_text())
+        made = cls(plans, configuration, fold, dataset_json, torch.device("cpu"))
+        if initialized:
+            made.initialize()
+        return made
+
+    make.sam = sam
+    return make

@@ -1,0 +1,76 @@
+"""Nothing is lost: losses that are not finite, too little memory, checkpoints, and continuing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from support.tiny_trainer import batch, nnUNetTrainerTPMamba_tiny, state
+
+from nnunetv2_tpmamba.networks.sam import download
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_training(make, value):
+    made = make()
+    bad = batch(data=torch.full((1, 1, 8, 16, 16), value), keys=["case3"])
+    for step, phase in (made.validation_step, "validation"), (made.train_step, "training"):
+        with pytest.raises(
+            RuntimeError, match=rf"the {phase} loss became nan in epoch 0 \(cases case3\).*--c.*initial_lr"
+        ):
+            step(bad)
+
+
+def test_resuming_continues_learning_rate_epoch_and_weights(make, monkeypatch):
+    first = make()
+    first.train_step(batch(0))
+    first.train_step(batch(1))
+    for name in ("train_losses", "val_losses", "mean_fg_dice", "epoch_start_timestamps", "epoch_end_timestamps", "lrs"):
+        first.logger.log(name, 0.5, 0)
+    first.save_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
+
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda: pytest.fail("a checkpoint needs no SAM file"))
+    resumed = make(initialized=False)
+    resumed.load_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
+    assert resumed.current_epoch == 1
+    for name, x in state(first.network).items():
+        assert torch.equal(resumed.network.state_dict()[name], x), name
+
+    for made in (first, resumed):
+        made.current_epoch = 1
+        made.on_train_epoch_start()
+        assert made.optimizer.param_groups[0]["lr"] == pytest.approx(2e-4 * (2 / 3) ** 0.9)
+        made.train_step(batch(2))  # with the moments of the first two steps
+    for name, x in state(first.network).items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], x, rtol=0, atol=0)
+
+
+class nnUNetTrainerTPMamba_tiny_exploding(nnUNetTrainerTPMamba_tiny):
+    """Learns well for two epochs; the third has a learning rate that no network survives."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.save_every = 1
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        if self.current_epoch == 2:
+            self.optimizer.param_groups[0]["lr"] = 1e30
+
+
+def test_a_diverged_training_keeps_its_last_good_checkpoint(make):
+    made = make(nnUNetTrainerTPMamba_tiny_exploding)
+    with pytest.raises(RuntimeError, match=r"loss became (nan|inf) in epoch 2 .*continue with --c"):
+        made.run_training()
+    checkpoint = torch.load(f"{made.output_folder}/checkpoint_latest.pth", weights_only=False)
+    assert checkpoint["current_epoch"] == 2
+    assert all(x.isfinite().all() for x in checkpoint["network_weights"].values())
+
+
+def test_out_of_gpu_memory_says_what_to_change(make, monkeypatch):
+    """The error itself is made up: no GPU is needed to test the message."""
+    made = make()
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    monkeypatch.setattr(made.network, "forward", lambda data: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError, match=r"too little memory .*2.00 GiB.*checkpointing=True.*_grid6"):
+        made.train_step(batch())
+    assert "too little memory" in Path(made.log_file).read_text()
