@@ -6,11 +6,12 @@ from einops import rearrange
 from timm.models.vision_transformer_sam import Attention, Block, get_rel_pos
 from torch import Tensor
 
-TOKENS_AT_A_TIME = 2304  # on a CPU: 16 slices of a 12 x 12 grid; more are slower, as each tensor is then new memory
+# On a CPU this many, 16 slices of a 12 x 12 grid; with more, every tensor is fresh memory from the system, and slower.
+TOKENS_AT_A_TIME = 2304
 
 
 class SamBlock(Block):
-    """timm's transformer block, parameters and result, with :func:`window_attention` inside.
+    """timm's transformer block with the same parameters and result, which attends by :func:`window_attention`.
 
     Source: ``Block`` of timm's ``vision_transformer_sam``, whose windows are padded with zero tokens to full size.
 
@@ -19,7 +20,7 @@ class SamBlock(Block):
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu"):  # which would cast all weights each time
+        if tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu"):  # autocast casts the weights at every call
             return self._block(tokens)
         _, h, w, _ = tokens.shape
         slices = max(1, TOKENS_AT_A_TIME // (h * w))
@@ -40,7 +41,7 @@ class SamBlock(Block):
         return torch.cat(rows, dim=1)
 
     def _attend_in_windows(self, tokens: Tensor) -> Tensor:
-        """Windows of one kind: whole, or cut off by the right or lower edge."""
+        """Attend within windows that are all whole, or all cut off in the same way by the right or the lower edge."""
         _, h, w, _ = tokens.shape
         a, b = min(h, self.window_size), min(w, self.window_size)
         windows = rearrange(tokens, "n (i a) (j b) C -> (n i j) a b C", a=a, b=b)
@@ -53,65 +54,86 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
 
     SAM's padding tokens are zero, so their keys and values are all the bias of qkv, and only their position terms
     differ. Attending to all of them is attending once to a single zero token whose score has, as its position term, the
-    log-sum-exp of theirs. The position terms are extra channels of queries and keys: a query carries its terms for
-    every row and column of the window, a key picks its own by ones and zeros. So the scores, ``(n, heads, h w, h w)``,
-    are never held, neither here nor for the backward pass.
+    log-sum-exp of theirs. Position terms are extra channels of queries and keys: a query carries its terms for all rows
+    and columns of the window, and a key selects those of its own row and column by ones and zeros. So the scores,
+    ``(n, heads, h w, h w)``, are never held, neither here nor for the backward pass.
 
     Source: Li et al., "MViTv2", 2022, section 4.1 (decomposed relative positions); ``Attention`` of timm's
     ``vision_transformer_sam``, whose result this is.
 
     Args:
-        attention: whose parameters to use.
-        tokens: the real ones of every window.
+        attention: the layer whose parameters are used.
+        tokens: the real tokens of every window.
         window: rows and columns of the whole window.
 
     Shape:
         input and output ``(n, h, w, embed_dim)``.
     """
     _, h, w, _ = tokens.shape
-    padded = (h, w) != window
-    sequence = F.pad(rearrange(tokens, "n h w C -> n (h w) C"), (0, 0, 0, int(padded)))
+    num_zero_tokens = int((h, w) != window)
+    sequence = F.pad(rearrange(tokens, "n h w C -> n (h w) C"), (0, 0, 0, num_zero_tokens))
     q, k, v = rearrange(
         attention.qkv(sequence), "n t (three heads c) -> three n heads t c", three=3, heads=attention.num_heads
     )
+    query_terms = _query_terms(attention, q[:, :, : h * w].unflatten(2, (h, w)), window)
+    key_selectors = _key_selectors(h, w, num_zero_tokens, like=k) / attention.scale
 
-    to_rows, to_columns = (
-        get_rel_pos(size, size, table)[:real]
-        for real, size, table in zip((h, w), window, (attention.rel_pos_h, attention.rel_pos_w), strict=True)
+    fill = -(q.shape[-1] + key_selectors.shape[1]) % 8  # fused attention on GPUs wants a multiple of 8 channels
+    query_terms = F.pad(query_terms, (0, fill, 0, num_zero_tokens)).to(q.dtype)
+    key_selectors = F.pad(key_selectors, (0, fill)).expand(*k.shape[:2], -1, -1)
+    attended = F.scaled_dot_product_attention(
+        torch.cat([q, query_terms], dim=-1),
+        torch.cat([k, key_selectors], dim=-1),
+        F.pad(v, (0, key_selectors.shape[-1])),
+        scale=attention.scale,
     )
-    queries = q[:, :, : h * w].unflatten(2, (h, w))
-    rows = torch.einsum("nehwc,hkc->nehwk", queries, to_rows)
-    columns = torch.einsum("nehwc,wkc->nehwk", queries, to_columns)
+    attended = attended[:, :, : h * w, : v.shape[-1]]
+    return attention.proj(rearrange(attended, "n heads (h w) c -> n h w (heads c)", h=h))
 
-    terms = [rows[..., :h], columns[..., :w]]
-    row, column, zero_token = (torch.eye(size, device=k.device, dtype=k.dtype) for size in (h, w, 1))
-    picks = torch.cat([row.repeat_interleave(w, 0), column.repeat(h, 1)], dim=1)
-    if padded:
-        terms.append(_padding_term(rows, columns).unsqueeze(-1))
-        picks = torch.block_diag(picks, zero_token)
-    query_terms = rearrange(torch.cat(terms, dim=-1), "n e h w p -> n e (h w) p")
 
-    fill = -(q.shape[-1] + picks.shape[1]) % 8  # fused attention on GPUs wants a multiple of 8 channels
-    query_terms = F.pad(query_terms, (0, fill, 0, int(padded))).to(q.dtype)
-    picks = F.pad(picks / attention.scale, (0, fill)).expand(*k.shape[:2], -1, -1)
-    values = F.pad(v, (0, picks.shape[-1]))
-    read = F.scaled_dot_product_attention(
-        torch.cat([q, query_terms], dim=-1), torch.cat([k, picks], dim=-1), values, scale=attention.scale
+def _query_terms(attention: Attention, queries: Tensor, window: tuple[int, int]) -> Tensor:
+    """The position terms of every query: one per row, one per column, and one for the zero token if there is padding.
+
+    Shape:
+        queries ``(n, heads, h, w, c)``; result ``(n, heads, h w, h + w)``, or one more for the zero token.
+    """
+    h, w = queries.shape[2:4]
+    row_embeddings = get_rel_pos(window[0], window[0], attention.rel_pos_h)[:h]
+    column_embeddings = get_rel_pos(window[1], window[1], attention.rel_pos_w)[:w]
+    row_terms = torch.einsum("nahwc,hkc->nahwk", queries, row_embeddings)  # a: attention head, k: row of the key
+    column_terms = torch.einsum("nahwc,wkc->nahwk", queries, column_embeddings)
+    terms = [row_terms[..., :h], column_terms[..., :w]]
+    if (h, w) != window:
+        terms.append(_padding_term(row_terms, column_terms).unsqueeze(-1))
+    return rearrange(torch.cat(terms, dim=-1), "n heads h w terms -> n heads (h w) terms")
+
+
+def _key_selectors(h: int, w: int, num_zero_tokens: int, like: Tensor) -> Tensor:
+    """Which of a query's terms belong to each key: a one for its row and a one for its column, or for the zero token.
+
+    Shape:
+        ``(h w, h + w)``, or one more of both for the zero token.
+    """
+    rows, columns, zero_tokens = (
+        torch.eye(size, device=like.device, dtype=like.dtype) for size in (h, w, num_zero_tokens)
     )
-    read = rearrange(read[:, :, : h * w, : v.shape[-1]], "n e (h w) c -> n h w (e c)", h=h)
-    return attention.proj(read)
+    selectors = torch.cat([rows.repeat_interleave(w, 0), columns.repeat(h, 1)], dim=1)
+    return torch.block_diag(selectors, zero_tokens)
 
 
-def _padding_term(rows: Tensor, columns: Tensor) -> Tensor:
+def _padding_term(row_terms: Tensor, column_terms: Tensor) -> Tensor:
     """Log-sum-exp of the position terms over all padded places of a window, ``(n, heads, h, w)``."""
-    h, w = rows.shape[2:4]
-    below = [rows[..., h:].logsumexp(-1) + columns.logsumexp(-1)] if rows.shape[-1] > h else []
-    beside = [rows[..., :h].logsumexp(-1) + columns[..., w:].logsumexp(-1)] if columns.shape[-1] > w else []
-    return torch.stack(below + beside).logsumexp(0)
+    h, w = row_terms.shape[2:4]
+    parts = []
+    if row_terms.shape[-1] > h:  # below the real rows, in all columns
+        parts.append(row_terms[..., h:].logsumexp(-1) + column_terms.logsumexp(-1))
+    if column_terms.shape[-1] > w:  # beside the real rows
+        parts.append(row_terms[..., :h].logsumexp(-1) + column_terms[..., w:].logsumexp(-1))
+    return torch.stack(parts).logsumexp(0)
 
 
 def _whole_and_rest(tokens: Tensor, dim: int, window_size: int) -> list[Tensor]:
-    """Along ``dim``: what fills whole windows, and what the edge leaves over."""
+    """Split ``tokens`` along ``dim`` into the part that fills whole windows and the part that is left at the edge."""
     size = tokens.shape[dim]
     rest = size % window_size
     return [part for part in tokens.split([size - rest, rest], dim) if part.shape[dim]]
