@@ -22,13 +22,18 @@ class TPMamba(nn.Module):
     With the attribute ``checkpointing`` the backward pass computes each block and adapter again instead of keeping what
     they computed.
 
+    >>> config = TPMambaConfig(embed_dim=32, depth=4, num_heads=2, global_attn_indexes=(1, 3), encoder_image_size=96)
+    >>> network = TPMamba(input_channels=1, num_classes=2, config=config)
+    >>> network(torch.rand(1, 1, 6, 32, 48)).shape
+    torch.Size([1, 2, 6, 32, 48])
+
     Source: Wang et al., MICCAI 2024, section 2 and figure 2.
 
     Args:
         input_channels: of the volume. 1 is repeated to SAM's 3, 3 are used as they are, any other number is
-            projected by a trainable 1 x 1 x 1 convolution that starts as the mean.
+            projected by a trainable 1 x 1 x 1 convolution that starts as their mean.
         num_classes: maps to predict, background included.
-        config: every size.
+        config: every other size.
 
     Shape:
         input ``(B, input_channels, D, H, W)``, H and W multiples of ``token_size``, D any; output
@@ -47,7 +52,7 @@ class TPMamba(nn.Module):
         super().__init__()
         if config.depth < NUM_FEATURES:
             raise ValueError(
-                f"depth {config.depth}: at least {NUM_FEATURES} blocks are needed, the decoder reads the last"
+                f"depth {config.depth}: at least {NUM_FEATURES} blocks are needed, because the decoder reads the last"
             )
         self.input_channels = input_channels
         self.in_plane_upsample = config.in_plane_upsample
@@ -58,13 +63,10 @@ class TPMamba(nn.Module):
         if config.lora_rank:
             for attention in self.encoder.attentions():
                 attention.qkv = LoRAQKV(config.embed_dim, config.lora_rank, frozen=config.pretrained)
-        self.adapters = nn.ModuleList(
-            TriPlaneMamba(
-                config.embed_dim, config.adapter_dim, config.dilations, config.d_state, config.d_conv, config.expand
-            )
-            for _ in range(config.depth)
+        self.adapters = nn.ModuleList(build_adapter(config) for _ in range(config.depth))
+        self.decoder = Decoder(
+            embed_dim=config.embed_dim, num_classes=num_classes, dim=config.decoder_dim, token_size=self.token_size
         )
-        self.decoder = Decoder(config.embed_dim, num_classes, config.decoder_dim, self.token_size)
         self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ class TPMamba(nn.Module):
         return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])
 
     def features(self, volume: Tensor, last: int | None = None) -> list[Tensor]:
-        """Tokens ``(B, D, h, w, embed_dim)`` after every block and its adapter, or after the ``last`` ones."""
+        """Return the tokens ``(B, D, h, w, embed_dim)`` after each block and its adapter, or only the ``last``."""
         self._check(volume)
         B = volume.shape[0]
         stack = rearrange(self.encoder.embed(self._slices(volume)), "(B D) h w C -> B D h w C", B=B)
@@ -86,7 +88,7 @@ class TPMamba(nn.Module):
         return features
 
     def load_sam(self, state_dict: dict[str, Tensor]) -> None:
-        """Put SAM's weights, as :func:`.sam_weights.read_sam_checkpoint` gives them, into the encoder; LoRA stays.
+        """Put SAM's weights, as :func:`.sam.weights.read_sam_checkpoint` gives them, into the encoder; LoRA stays.
 
         Raises:
             RuntimeError: keys or shapes that are not this encoder's.
@@ -115,22 +117,34 @@ class TPMamba(nn.Module):
 
 
 def _block_and_adapter(block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
-    """One box of figure 2: a block reads the slices ``(B, D, h, w, C)`` one by one, its adapter the stack."""
+    """Run one box of figure 2: the block reads the slices of ``(B, D, h, w, C)`` one by one, its adapter the stack."""
     B = stack.shape[0]
     slices = block(rearrange(stack, "B D h w C -> (B D) h w C"))
     return adapter(rearrange(slices, "(B D) h w C -> B D h w C", B=B))
 
 
 def build_encoder(config: TPMambaConfig) -> SamEncoder:
-    """SAM's encoder in the sizes of ``config``, random and without LoRA."""
+    """Build SAM's encoder in the sizes of ``config``, with random weights and without LoRA."""
     return SamEncoder(
-        config.embed_dim,
-        config.depth,
-        config.num_heads,
-        config.window_size,
-        config.global_attn_indexes,
-        config.encoder_image_size,
-        config.encoder_patch_size,
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        window_size=config.window_size,
+        global_attn_indexes=config.global_attn_indexes,
+        image_size=config.encoder_image_size,
+        patch_size=config.encoder_patch_size,
+    )
+
+
+def build_adapter(config: TPMambaConfig) -> TriPlaneMamba:
+    """Build the tri-plane adapter of one block in the sizes of ``config``."""
+    return TriPlaneMamba(
+        embed_dim=config.embed_dim,
+        hidden_dim=config.adapter_dim,
+        dilations=config.dilations,
+        d_state=config.d_state,
+        d_conv=config.d_conv,
+        expand=config.expand,
     )
 
 

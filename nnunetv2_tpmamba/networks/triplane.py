@@ -20,7 +20,8 @@ PLANES = {
 class PlaneMamba(nn.Module):
     """Read the tokens of one plane as sequences with a Mamba block, then layer norm and GELU.
 
-    Float32 whatever autocast says: scan outputs overflow fp16, and the layer norm bounds them before they leave.
+    All of it runs in float32 under any autocast: scan outputs overflow fp16, and the layer norm bounds them before they
+    leave.
 
     Source: paper equation 3 and figure 3; layer norm and GELU from the authors' code.
 
@@ -36,7 +37,7 @@ class PlaneMamba(nn.Module):
     def __init__(self, plane: str, dim: int, d_state: int = 16, d_conv: int = 4, expand: int = 2) -> None:
         super().__init__()
         self.unroll = PLANES[plane]
-        self.mamba = MambaBlock(dim, d_state, d_conv, expand)
+        self.mamba = MambaBlock(d_model=dim, d_state=d_state, d_conv=d_conv, expand=expand)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -84,8 +85,15 @@ class TriPlaneMamba(nn.Module):
         if hidden_dim % len(dilations):
             raise ValueError(f"hidden_dim {hidden_dim} must be a multiple of {len(dilations)}, the number of dilations")
         self.narrow = DepthConv(embed_dim, hidden_dim)
-        self.multi_scale = nn.ModuleList(DepthConv(hidden_dim, hidden_dim // len(dilations), d) for d in dilations)
-        self.planes = nn.ModuleDict({plane: PlaneMamba(plane, hidden_dim, d_state, d_conv, expand) for plane in PLANES})
+        self.multi_scale = nn.ModuleList(
+            DepthConv(hidden_dim, hidden_dim // len(dilations), dilation) for dilation in dilations
+        )
+        self.planes = nn.ModuleDict(
+            {
+                plane: PlaneMamba(plane=plane, dim=hidden_dim, d_state=d_state, d_conv=d_conv, expand=expand)
+                for plane in PLANES
+            }
+        )
         self.widen = nn.Conv3d(hidden_dim, embed_dim, (3, 1, 1), padding=(1, 0, 0), bias=False)
         nn.init.zeros_(self.widen.weight)
 
@@ -99,7 +107,11 @@ class TriPlaneMamba(nn.Module):
 
 
 class DepthConv(nn.Sequential):
-    """A convolution along depth (kernel 3 x 1 x 1), instance norm, GELU; shape ``(B, C, D, h, w)``, only C changes."""
+    """Convolve along depth with a kernel of 3 x 1 x 1 and zeros beyond the ends, then instance norm and GELU.
+
+    Shape:
+        input ``(B, input_channels, D, h, w)``; output ``(B, output_channels, D, h, w)``.
+    """
 
     def __init__(self, input_channels: int, output_channels: int, dilation: int = 1) -> None:
         super().__init__(
@@ -117,7 +129,7 @@ class DepthConv(nn.Sequential):
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """PyTorch's, which refuses a single voxel; here one slice of one token is its own mean."""
+    """PyTorch's instance norm, except that a single voxel, which PyTorch refuses, is normalised to its own mean."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)

@@ -18,6 +18,19 @@ def test_every_feature_map_matters():
     assert all(g.abs().sum() > 0 for g in gradients)
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e5, 1e7])
+def test_features_of_any_size_give_the_same_under_fp16(scale):
+    """SAM's features exceed 65504, the largest number of fp16; instance norm takes their scale away."""
+    torch.manual_seed(0)
+    decoder = Decoder(12, 5, dim=8)
+    features = [torch.randn(1, 12, 3, 2, 2) for _ in range(4)]
+    with torch.no_grad():
+        expected = decoder(features)
+        with torch.autocast("cpu", dtype=torch.float16):
+            actual = decoder([scale * f for f in features])
+    assert (actual - expected).norm() < 0.02 * expected.norm()
+
+
 def test_needs_four_feature_maps():
     with pytest.raises(ValueError, match="zip"):
         Decoder(12, 5, dim=8)([torch.randn(1, 12, 3, 2, 2)] * 3)

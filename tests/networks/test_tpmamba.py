@@ -1,9 +1,11 @@
+import doctest
 from dataclasses import replace
 
 import pytest
 import torch
 
 from nnunetv2_tpmamba import TPMamba, TPMambaConfig
+from nnunetv2_tpmamba.networks import tpmamba
 
 
 def random_volume(*shape, seed=0):
@@ -65,6 +67,11 @@ def test_from_scratch_everything_trains(tiny_config):
     assert all(p.requires_grad for p in network.parameters())
 
 
+def test_the_example_of_the_docstring_runs():
+    (example,) = doctest.DocTestFinder(recurse=False).find(TPMamba, globs={**vars(tpmamba), "TPMamba": TPMamba})
+    assert doctest.DocTestRunner().run(example) == (0, 3)
+
+
 def test_default_size():
     """The design's numbers: about 106 M parameters, 17 M of them trained."""
     with torch.device("meta"):
@@ -88,6 +95,12 @@ def test_one_adapter_after_each_block(tiny_config):
     network.adapters[2].widen.weight.data.zero_()
     after = network.features(volume)
     assert [torch.equal(b, a) for b, a in zip(before, after, strict=True)] == [True, True, False, False]
+
+
+def test_adapters_have_the_dilations_of_the_config(tiny_config):
+    network = TPMamba(1, 2, replace(tiny_config, dilations=(3, 1)))
+    for adapter in network.adapters:
+        assert [branch[0].dilation for branch in adapter.multi_scale] == [(3, 1, 1), (1, 1, 1)]
 
 
 def test_decoder_reads_the_last_four_blocks(tiny_config):

@@ -110,6 +110,24 @@ def test_depth_conv_reads_three_slices_at_its_dilation(dilation):
     assert torch.equal(gradient, expected)
 
 
+@pytest.mark.parametrize("dilations", [(1, 2, 4, 8), (3, 1)])
+def test_parallel_depth_convs_read_at_the_dilations_given(dilations):
+    adapter = TriPlaneMamba(16, hidden_dim=8, dilations=dilations)
+    x = torch.randn(1, 8, 21, 1, 1, requires_grad=True)
+    for branch, dilation in zip(adapter.multi_scale, dilations, strict=True):
+        gradient = torch.autograd.grad(branch[0](x)[0, 0, 10].sum(), x)[0].abs().sum((0, 1, 3, 4))
+        assert gradient.nonzero().flatten().tolist() == [10 - dilation, 10, 10 + dilation]
+
+
+def test_beyond_the_first_and_last_slice_are_zeros():
+    """So all convolutions along depth give the same for a stack to which slices of zeros are added."""
+    adapter = adapter_that_does_something()
+    for conv in (adapter.narrow[0], *(branch[0] for branch in adapter.multi_scale), adapter.widen):
+        x = torch.randn(1, conv.in_channels, 5, 2, 2)
+        extended = torch.nn.functional.pad(x, (0, 0, 0, 0, 8, 8))
+        torch.testing.assert_close(conv(x), conv(extended)[:, :, 8:-8], rtol=1e-4, atol=1e-5)
+
+
 def test_state_dict_names_the_parts_of_figure_2c():
     parts = {name.split(".")[0] for name in TriPlaneMamba(16, hidden_dim=8).state_dict()}
     assert parts == {"narrow", "multi_scale", "planes", "widen"}

@@ -6,8 +6,10 @@ import torch
 from segment_anything import sam_model_registry
 from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
+from nnunetv2_tpmamba import TPMambaConfig
 from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
+from nnunetv2_tpmamba.networks.tpmamba import build_encoder
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +73,33 @@ def test_both_layouts_give_the_same_features(meta_file, timm_file):
         assert torch.equal(a, b)
 
 
+@pytest.fixture(scope="module")
+def encoders():
+    """Segment_anything's ViT-B and ours in the default sizes, both without numbers."""
+    with torch.device("meta"):
+        return sam_model_registry["vit_b"]().image_encoder, build_encoder(TPMambaConfig())
+
+
+def test_the_blocks_that_attend_globally_are_segment_anythings(encoders):
+    theirs, ours = encoders
+    assert [block.window_size for block in ours.blocks] == [block.window_size for block in theirs.blocks]
+
+
+@pytest.mark.parametrize("norm", ["norm1", "norm2"])
+def test_tokens_of_little_variance_are_normalised_as_in_segment_anything(encoders, norm):
+    """A variance of 1e-6, where an epsilon of 1e-5 gives less than half."""
+    tokens = 1e-3 * torch.randn(5, 768, generator=torch.Generator().manual_seed(0))
+    for theirs, ours in zip(*(encoder.blocks for encoder in encoders), strict=True):
+        expected, actual = (
+            torch.nn.functional.layer_norm(tokens, (768,), eps=block.get_submodule(norm).eps)
+            for block in (theirs, ours)
+        )
+        torch.testing.assert_close(actual, expected)
+
+
 @torch.no_grad()
 def test_images_do_not_see_each_other():
-    encoder = SamEncoder(32, 4, 2, window_size=3, global_attn_indexes=(1, 3), image_size=96)
+    encoder = SamEncoder(embed_dim=32, depth=4, num_heads=2, window_size=3, global_attn_indexes=(1, 3), image_size=96)
     images = torch.rand(3, 3, 64, 80)
     for together, alone in zip(encoder(images), encoder(images[1:2]), strict=True):
         torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-5)
