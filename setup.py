@@ -30,10 +30,20 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
             "SimpleITK",  # reading and writing the demo's CTs
             "surface-distance",  # the surface metric of nnU-Net's authors, to compare predictions with
             "batchgenerators",  # the augmentation transforms nnU-Net is built on
+            "tabulate",  # tables in text and Markdown
         ],
         extras_require={
             "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
-            "test": ["pytest", "pytest-timeout", "segment-anything", "monai", "hypothesis", "ruff", "mypy"],
+            "test": [
+                "pytest",
+                "pytest-timeout",
+                "segment-anything",
+                "monai",
+                "hypothesis",
+                "ruff",
+                "mypy",
+                "import-linter",
+            ],
         },
         entry_points={"console_scripts": ["nnUNetv2_tpmamba=nnunetv2_tpmamba.cli:main"]},
     )

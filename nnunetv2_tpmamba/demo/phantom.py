@@ -17,8 +17,10 @@ import SimpleITK
 from scipy.interpolate import BSpline
 from scipy.ndimage import gaussian_filter
 
-from .anatomy import LABELS, Patient, paint_patient, paint_table
+from .anatomy import LABELS, paint_patient
 from .canvas import DEFORMATION_MM, Array, Canvas, Point, rotation
+from .patient import Patient
+from .trunk import paint_table
 
 DEFORMATION_WAVE_MM = 55.0  # distance of its control points
 

@@ -1,4 +1,4 @@
-"""A raw nnU-Net data set of the user's: read, divided into cases to train on and unseen ones, and never written."""
+"""A raw nnU-Net data set of the user's, divided into training and unseen cases; it is read and never written."""
 
 import json
 import os
@@ -12,7 +12,9 @@ FORM = "a raw nnU-Net data set has dataset.json, imagesTr and labelsTr"
 
 
 @dataclass(frozen=True)
-class Case:
+class LabelledCase:
+    """The files of one case."""
+
     images: list[Path]  # one per channel
     label: Path
 
@@ -23,12 +25,12 @@ class RawDataset:
 
     folder: Path
     description: dict[str, Any]  # dataset.json, without its list of files
-    training: dict[str, Case]
-    unseen: dict[str, Case]
+    training: dict[str, LabelledCase]
+    unseen: dict[str, LabelledCase]
 
     @classmethod
     def read(cls, folder: Path) -> "RawDataset":
-        """Find the cases; without labelled test cases the last fifth of the training cases are the unseen ones.
+        """Find the cases; without labelled test cases the last fifth of the training cases is the unseen part.
 
         Raises:
             ValueError: not a raw nnU-Net data set, or fewer than two labelled cases.
@@ -38,9 +40,11 @@ class RawDataset:
         listed = description.pop("dataset", None)
         if listed is None:
             cases = cases_in(folder, "Tr", ending, channels)
-        else:  # nnU-Net's way to use files wherever they are
+        else:  # nnU-Net's way to name files that lie elsewhere
             cases = {
-                name: Case([located(folder, image) for image in files["images"]], located(folder, files["label"]))
+                name: LabelledCase(
+                    [located(folder, image) for image in files["images"]], located(folder, files["label"])
+                )
                 for name, files in listed.items()
             }
         training = labelled(cases)
@@ -82,7 +86,11 @@ class RawDataset:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The content of ``dataset.json``, with what nnU-Net needs in it."""
+    """The content of ``dataset.json``.
+
+    Raises:
+        ValueError: there is no such file, or it lacks an entry that nnU-Net needs.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; {FORM}")
     file = folder / "dataset.json"
@@ -99,25 +107,25 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def cases_in(folder: Path, part: str, ending: str, channels: int) -> dict[str, Case]:
+def cases_in(folder: Path, part: str, ending: str, channels: int) -> dict[str, LabelledCase]:
     """The cases of ``imagesTr`` (part ``Tr``) or ``imagesTs`` (``Ts``)."""
     images, labels = folder / f"images{part}", folder / f"labels{part}"
     first_channel = f"_0000{ending}"
     names = [path.name.removesuffix(first_channel) for path in images.glob(f"*{first_channel}")]
     return {
-        name: Case(
+        name: LabelledCase(
             [images / f"{name}_{channel:04d}{ending}" for channel in range(channels)], labels / f"{name}{ending}"
         )
         for name in names
     }
 
 
-def labelled(cases: dict[str, Case]) -> dict[str, Case]:
+def labelled(cases: dict[str, LabelledCase]) -> dict[str, LabelledCase]:
     return {name: case for name, case in sorted(cases.items()) if case.label.is_file()}
 
 
 def located(folder: Path, listed: str) -> Path:
-    """A path in dataset.json: absolute, or relative to its folder, perhaps with environment variables."""
+    """A path of ``dataset.json``: absolute, or relative to its folder; it may hold environment variables."""
     return folder / os.path.expandvars(listed)
 
 
@@ -126,5 +134,5 @@ def link(source: Path, target: Path) -> None:
         raise FileNotFoundError(f"{source} does not exist; every case needs one image per channel of dataset.json")
     try:
         target.symlink_to(source.resolve())
-    except OSError:  # Windows, without the right to make links
+    except OSError:  # Windows, where the user may not make links
         shutil.copyfile(source, target)

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 
 @dataclass(frozen=True)
-class Scores:
+class DiceTable:
     """Dice per case and class; NaN where a class is neither in the truth nor in the prediction."""
 
     cases: dict[str, dict[str, float]]
 
     @classmethod
-    def read(cls, summary: Path, description: Mapping[str, Any]) -> "Scores":
-        """Take them from nnU-Net's ``summary.json``, with the classes' names from ``dataset.json``."""
+    def read(cls, summary: Path, description: Mapping[str, Any]) -> "DiceTable":
+        """Read nnU-Net's ``summary.json``; the classes' names are those of ``dataset.json``."""
         keys = {str(tuple(v) if isinstance(v, list) else v): name for name, v in description["labels"].items()}
         return cls(
             {
@@ -28,21 +30,20 @@ class Scores:
         )
 
     def mean(self, case: str) -> float:
+        """Mean Dice of one case."""
         return mean(list(self.cases[case].values()))
 
-    def table(self, most_cases: int) -> str:
-        """One line per class, one column for each of the first ``most_cases`` cases, and the means over all."""
+    def as_text(self, most_cases: int) -> str:
+        """One line per class, one column for each of the first ``most_cases`` cases, and the means over all cases."""
         shown = list(self.cases)[:most_cases]
         classes = list(next(iter(self.cases.values())))
-        of_all = {name: mean([scores[name] for scores in self.cases.values()]) for name in classes}
-        rows = [["", *shown, "mean" if len(shown) == len(self.cases) else f"mean of {len(self.cases)}"]]
-        rows += [[name, *(f"{self.cases[c][name]:.3f}" for c in shown), f"{of_all[name]:.3f}"] for name in classes]
-        rows += [["mean", *(f"{self.mean(c):.3f}" for c in shown), f"{mean(list(of_all.values())):.3f}"]]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        )
+        over_cases = {name: mean([dice[name] for dice in self.cases.values()]) for name in classes}
+        title = "mean" if len(shown) == len(self.cases) else f"mean of {len(self.cases)}"
+        rows = [[name, *(self.cases[case][name] for case in shown), over_cases[name]] for name in classes]
+        rows += [["mean", *map(self.mean, shown), mean(list(over_cases.values()))]]
+        texts = [[name, *(f"{value:.3f}" for value in values)] for name, *values in rows]
+        alignment = ("left", *["right"] * (len(shown) + 1))
+        return tabulate([["", *shown, title], *texts], tablefmt="plain", colalign=alignment, disable_numparse=True)
 
 
 def mean(values: list[float]) -> float:

@@ -107,7 +107,7 @@ def test_an_interrupt_ends_the_command_and_its_workers(tmp_path, signal_number):
     )
     command.chmod(0o755)
     main = (
-        "import os, pathlib, signal; from nnunetv2_tpmamba import console\n"
+        "import os, pathlib, signal; from nnunetv2_tpmamba.cli import console\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore\n"
         f"console.find_program = lambda name: {str(command)!r}\n"
         f"with console.Console(pathlib.Path({str(tmp_path / 'log')!r}), steps=1) as shown:\n"

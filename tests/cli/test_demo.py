@@ -13,6 +13,7 @@ from support.raw_datasets import make_raw, snapshot
 
 from nnunetv2_tpmamba.cli import console, demo
 from nnunetv2_tpmamba.demo.phantom import write_dataset
+from nnunetv2_tpmamba.demo.workspace import MARKER, Workspace
 
 FAKE_NNUNET = """
 import json, os, pathlib, shutil, sys
@@ -96,7 +97,7 @@ def test_the_whole_demo_on_phantoms(tmp_path, commands, few_phantoms, capsys, mo
             assert call["env"][f"nnUNet_{kind}"] == str(out / f"nnUNet_{kind}")
         assert call["env"]["TPMAMBA_DEMO_EPOCHS"] == "2"
         assert int(call["env"]["nnUNet_n_proc_DA"]) >= 1
-        assert call["env"]["nnUNet_extTrainer"].endswith("nnunetv2_tpmamba/plugin")
+        assert call["env"]["nnUNet_extTrainer"].endswith("nnunetv2_tpmamba/trainers/plugin")
     assert "nnUNetTrainerTPMamba_demo" in calls[1]["args"]
     splits = json.loads((out / "nnUNet_preprocessed" / demo.PHANTOM / "splits_final.json").read_text())
     assert splits == [{"train": ["phantom_000", "phantom_001"], "val": ["phantom_002"]}]
@@ -161,7 +162,13 @@ def test_a_folder_with_other_things_is_refused_and_untouched(tmp_path, commands)
     assert snapshot(tmp_path) == before
 
 
-def test_an_earlier_demo_is_made_anew_and_what_others_added_stays(tmp_path, commands, few_phantoms, capsys):
+def test_an_earlier_demo_is_made_anew_and_said(tmp_path, commands, few_phantoms, capsys):
+    for _ in range(2):
+        assert run_demo("--out", tmp_path / "out") == 0
+    assert "out held an earlier demo; its data, training" in capsys.readouterr().out
+
+
+def test_of_an_earlier_demo_only_what_others_added_stays(tmp_path, commands):
     out = tmp_path / "out"
     run_demo("--out", out, "--data", make_images(tmp_path / "Dataset321_Mine"))
     others = [
@@ -172,26 +179,32 @@ def test_an_earlier_demo_is_made_anew_and_what_others_added_stays(tmp_path, comm
     for path in others:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    demo.claim(out, demo.PHANTOM, None)
-    assert "holds an earlier demo" in capsys.readouterr().out
-    assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted([*others, out / demo.MARKER])
+    assert Workspace(out, demo.PHANTOM).claim(None)
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted([*others, out / MARKER])
     assert len(list((tmp_path / "Dataset321_Mine").rglob("*.gz"))) == 6
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"dataset": "../../Dataset001_x"}', '{"dataset": "x"}'])
 def test_a_damaged_marker_removes_nothing(tmp_path, content):
-    (tmp_path / demo.MARKER).write_text(content)
+    (tmp_path / MARKER).write_text(content)
     (tmp_path / "demo.log").touch()
     with pytest.raises(ValueError, match=r"demo\.json is not as the demo writes it"):
-        demo.claim(tmp_path, demo.PHANTOM, None)
+        Workspace(tmp_path, demo.PHANTOM).claim(None)
     assert (tmp_path / "demo.log").is_file()
 
 
-def test_output_and_data_must_be_apart(tmp_path, commands):
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("out/data/demo", "--out .*demo lies inside --data .*data; name another folder with --out"),
+        ("out/data", "--out .*data is --data; name another folder with --out"),
+        ("out", "--data .*data lies inside --out .*out; name another folder with --out"),
+    ],
+)
+def test_output_and_data_must_be_apart(tmp_path, commands, out, message):
     data = make_raw(tmp_path / "out" / "data")
-    for out in (data / "demo", data, tmp_path / "out"):
-        with pytest.raises(ValueError, match="lie in each other; name another folder with --out"):
-            run_demo("--out", out, "--data", data)
+    with pytest.raises(ValueError, match=message):
+        run_demo("--out", tmp_path / out, "--data", data)
     assert not (data / "demo").exists()
 
 

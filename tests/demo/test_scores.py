@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from nnunetv2_tpmamba.demo.scores import Scores
+from nnunetv2_tpmamba.demo.scores import DiceTable
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ DESCRIPTION = {"labels": {"background": 0, "liver": 1, "tumours": [2, 3]}, "file
 
 
 def test_classes_and_regions_have_their_names(summary):
-    scores = Scores.read(summary, DESCRIPTION)
-    assert scores.cases["one"] == {"liver": 0.9, "tumours": 0.7}
+    table = DiceTable.read(summary, DESCRIPTION)
+    assert table.cases["one"] == {"liver": 0.9, "tumours": 0.7}
 
 
 def test_what_is_absent_does_not_count(summary):
-    scores = Scores.read(summary, DESCRIPTION)
-    assert scores.mean("two") == 0.5
-    assert scores.table(2) == (
+    table = DiceTable.read(summary, DESCRIPTION)
+    assert table.mean("two") == 0.5
+    assert table.as_text(2) == (
         "           one    two   mean\n"
         "liver    0.900  0.500  0.700\n"
         "tumours  0.700    nan  0.700\n"
@@ -38,6 +38,6 @@ def test_what_is_absent_does_not_count(summary):
 
 
 def test_many_cases_show_the_first_and_the_mean_of_all(summary):
-    table = Scores.read(summary, DESCRIPTION).table(1)
-    assert table.splitlines()[0].split() == ["one", "mean", "of", "2"]
-    assert table.splitlines()[1].split() == ["liver", "0.900", "0.700"]
+    text = DiceTable.read(summary, DESCRIPTION).as_text(1)
+    assert text.splitlines()[0].split() == ["one", "mean", "of", "2"]
+    assert text.splitlines()[1].split() == ["liver", "0.900", "0.700"]
