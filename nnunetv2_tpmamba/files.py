@@ -1,21 +1,26 @@
-"""Files and folders that are there whole or not at all, and what they hold."""
+"""Files and folders that appear whole or not at all, their SHA-256, and locks that one process holds at a time."""
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some NFS and Lustre mounts answer
 
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """Yield a name to write a file to, or make a folder of; once that is done, it becomes ``path`` in one step.
+    """Yield a name to write a file to, or to make a folder of, which becomes ``path`` in one step afterwards.
 
-    Whatever ends the writing early, an error or SIGKILL, leaves the former ``path`` as it was. What SIGKILL leaves
-    beside it, a folder ``.unfinished-*``, is removed by the next call for the same ``path``; so only one process at a
-    time should write it.
+    An error or SIGKILL that ends the writing early leaves the former ``path`` as it was. SIGKILL also leaves a folder
+    ``.unfinished-*`` beside it, which the next call for the same ``path`` removes; so only one process at a time should
+    write a path.
     """
     prefix = f".unfinished-{path.name}-"
     for leftover in path.parent.glob(f"{prefix}*"):
@@ -30,15 +35,46 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
 
 def unwritten(path: Path, error: BaseException) -> str:
-    """In words that ``path`` could not be written, why, and how much space is left."""
+    """Say that ``path`` could not be written, why, and how much space is left beside it."""
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     free = shutil.disk_usage(path.absolute().parent).free / 1e6
     return f"{path} could not be written ({reason}); {free:.0f} MB are free there"
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def acquire(path: Path, log: Callable[[str], None], waiting: str) -> AbstractContextManager:
+    """Hold the lock file ``path`` until the returned context ends; when a process is killed, its lock is free.
+
+    Where the file system has no locks, nothing is held, and ``log`` is told so. A file whose mere existence means
+    "locked" is no way out, because it would outlive a killed process.
+
+    Args:
+        log: receives what the user should know.
+        waiting: what ``log`` is told while another process holds the lock.
+
+    Raises:
+        OSError: the lock file cannot be made.
+    """
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            log(f"{waiting} (it holds {path})")
+            return lock.acquire(poll_interval=0.5)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log(
+            f"the file system of {path.parent} has no locks ({error.strerror}); start nothing else on this dataset "
+            "until its data and its split are made"
+        )
+        return nullcontext()

@@ -40,6 +40,7 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.paths import nnUNet_raw
 
+    from nnunetv2_tpmamba.data.planned_data import PlannedData
     from nnunetv2_tpmamba.data.plans import derive_plans
     from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
 
@@ -52,17 +53,15 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
             f"{int(dataset_name[7:10])}, or name its plans with -p"
         )
     dataset_json = load_json(str(preprocessed / "dataset.json"))
-    plans = derive_plans(load_json(str(plans_file)), configuration, dataset_json)
-    folder = ensure_preprocessed(
-        plans,
+    data = PlannedData(
+        derive_plans(load_json(str(plans_file)), configuration, dataset_json),
         configuration,
         dataset_json,
         raw_folder=Path(nnUNet_raw, dataset_name) if nnUNet_raw.is_set() else None,
         preprocessed_folder=preprocessed,
-        num_processes=num_processes,
-        verify=verify,
-        log=partial(print, flush=True),  # a cluster's log file should show it at once
     )
+    log = partial(print, flush=True)  # at once, so that a cluster's log file shows what is going on
+    folder = ensure_preprocessed(data, num_processes=num_processes, log=log, verify=verify)
     cases = len(list(folder.glob("*.pkl")))
     print(f"The data for {dataset_name} {configuration} are in {folder}: {cases} cases{', all read' if verify else ''}")
     other_plans = "" if plans_name == PLANS else f" -p {plans_name}"

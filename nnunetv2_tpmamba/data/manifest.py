@@ -1,8 +1,8 @@
 """What a preprocessed data folder holds, and what it was made from.
 
-Beside the cases, the folder has a ``.tpmamba/manifest.json``: the settings the data were made with and, for each
-finished case, the size, date and SHA-256 of its raw files and the sizes and SHA-256 of what was written. Why in a
-sub-folder: nnU-Net tells a data folder's format from the files directly inside it.
+Beside the cases, the folder has a ``.tpmamba/manifest.json``. It names the settings the data were made with and, for
+each finished case, the size, date and SHA-256 of its raw files, and the size and SHA-256 of each preprocessed file. It
+lies in a sub-folder because nnU-Net infers a data folder's format from the files directly inside it.
 """
 
 import json
@@ -17,20 +17,11 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunetv2_tpmamba.files import sha256, whole_or_absent
 
-from .plans import intensity_properties
-
 BOOKKEEPING = ".tpmamba"
-CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")  # of the files nnU-Net's preprocessor writes for one case
-INTENSITIES_USED = {  # by nnU-Net's normalization schemes; another scheme is taken to use all of them
-    "CTNormalization": ("percentile_00_5", "percentile_99_5", "mean", "std"),
-    "ZScoreNormalization": (),
-    "NoNormalization": (),
-    "RescaleTo01Normalization": (),
-    "RGBTo01Normalization": (),
-}
+CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")  # nnU-Net's preprocessor writes these three files for each case
 
 
-class Case(NamedTuple):
+class RawCase(NamedTuple):
     """The raw files of a training case."""
 
     images: list[str]
@@ -44,7 +35,13 @@ class Case(NamedTuple):
 
 @dataclass
 class SourceFile:
-    """A raw file as it was when its case was made."""
+    """The size, date and content of a raw file when its case was made.
+
+    Args:
+        size: bytes.
+        mtime_ns: time of the last change, in nanoseconds.
+        sha256: of the content.
+    """
 
     size: int
     mtime_ns: int
@@ -52,14 +49,20 @@ class SourceFile:
 
     @classmethod
     def of(cls, path: str) -> "SourceFile":
-        """Read the file."""
-        stat = os.stat(path)  # before reading: a file that changes meanwhile must not look unchanged later
+        """Describe the file as it is now."""
+        stat = os.stat(path)  # before reading, so that a file that changes meanwhile does not look unchanged later
         return cls(stat.st_size, stat.st_mtime_ns, sha256(Path(path)))
 
 
 @dataclass
 class CaseRecord:
-    """A finished case: what it was made from (the images, then the label) and what was written."""
+    """What a finished case was made from, and what was written for it.
+
+    Args:
+        sources: its images, then its label.
+        sizes: bytes of each preprocessed file, in the order of ``CASE_ENDINGS``.
+        sha256: of each preprocessed file.
+    """
 
     sources: list[SourceFile]
     sizes: list[int]
@@ -67,20 +70,21 @@ class CaseRecord:
 
     @classmethod
     def of(cls, sources: list[SourceFile], written: list[Path]) -> "CaseRecord":
+        """Describe the preprocessed files as they are now."""
         files = [SourceFile.of(str(path)) for path in written]
         return cls(sources, [file.size for file in files], [file.sha256 for file in files])
 
 
 @dataclass
 class Manifest:
-    """What a data folder holds: the settings it is made with and its cases, those still to be made as None."""
+    """The settings a data folder is made with, and the record of each of its cases; None for a case not made yet."""
 
     settings: dict[str, Any]
     cases: dict[str, CaseRecord | None]
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest | None":
-        """Read the folder's manifest; None if it has none and holds no data.
+        """Read the folder's manifest; return None where there is neither a manifest nor data.
 
         Raises:
             ValueError: the manifest is damaged, or there are data without one.
@@ -110,7 +114,7 @@ class Manifest:
             unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
-def training_cases(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, Case]:
+def training_cases(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, RawCase]:
     """List the training cases of a raw dataset, as nnU-Net does but without its pool of processes.
 
     Args:
@@ -122,50 +126,19 @@ def training_cases(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, 
     """
     if "dataset" in dataset_json:
         listed = get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json))
-        cases = {case: Case(files["images"], files["label"]) for case, files in listed.items()}
+        cases = {case: RawCase(files["images"], files["label"]) for case, files in listed.items()}
     else:
         ending = dataset_json["file_ending"]
         cases = {}
         for image in sorted((raw_folder / "imagesTr").glob(f"*{ending}")):
             if match := re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", image.name):
                 label = raw_folder / "labelsTr" / f"{match[1]}{ending}"
-                cases.setdefault(match[1], Case([], str(label))).images.append(str(image))
+                cases.setdefault(match[1], RawCase([], str(label))).images.append(str(image))
     for case, files in cases.items():
         for path in files.paths:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f"case {case}: {path} does not exist; restore it or remove the case")
     return cases
-
-
-def data_settings(plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> dict[str, Any]:
-    """Everything that decides the content of the preprocessed files; the patch size, which does not, is left out."""
-    chosen = plans["configurations"][configuration]
-    labels = dataset_json["labels"]
-    statistics = intensity_properties(plans)
-    settings = {
-        "preprocessor": chosen["preprocessor_name"],
-        "reader": plans["image_reader_writer"],
-        "transpose": plans["transpose_forward"],
-        "spacing": chosen["spacing"],
-        "normalization": chosen["normalization_schemes"],
-        "intensities": [  # only those that are used: the others change with every new case
-            {
-                name: statistics[str(channel)][name]
-                for name in INTENSITIES_USED.get(scheme, statistics.get(str(channel), {}))
-            }
-            for channel, scheme in enumerate(chosen["normalization_schemes"])
-        ],
-        "mask for normalization": chosen["use_mask_for_norm"],
-        "image resampling": [chosen["resampling_fn_data"], chosen["resampling_fn_data_kwargs"]],
-        "label resampling": [chosen["resampling_fn_seg"], chosen["resampling_fn_seg_kwargs"]],
-        "labels": [list(labels.values()), labels.get("ignore")],  # nnU-Net stores where each label is
-    }
-    return json.loads(json.dumps(settings))  # as they will be read back
-
-
-def label_copy(folder: Path, case: str, label_ending: str) -> Path:
-    """Where nnU-Net's validation looks for the case's label: beside the data folder."""
-    return folder.parent / "gt_segmentations" / f"{case}{label_ending}"
 
 
 def name_some(names: list[str], most: int = 5) -> str:

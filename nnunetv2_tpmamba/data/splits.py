@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from nnunetv2_tpmamba.locks import acquire
+from nnunetv2_tpmamba.files import acquire
 
 from .manifest import name_some
 

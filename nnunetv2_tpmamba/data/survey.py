@@ -1,31 +1,42 @@
-"""What of a preprocessed data folder is there and current, and what has to be made again."""
+"""Which cases of a preprocessed data folder are complete and current, and which have to be made again."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_tpmamba.files import sha256
 
-from .manifest import CASE_ENDINGS, Case, CaseRecord, Manifest, SourceFile, label_copy, name_some
+from .manifest import CASE_ENDINGS, CaseRecord, Manifest, RawCase, SourceFile, name_some
+from .planned_data import PlannedData
 
 
 @dataclass
 class Survey:
-    """What is there and what has to be done."""
+    """What a data folder holds, and what has to be done to it.
+
+    Args:
+        current: records of the cases that are up to date, with the present dates of their raw files.
+        outdated: for each case to be made, the reason.
+        unlabelled: cases that are up to date, but whose label is not copied to gt_segmentations.
+        removed: cases in the folder that are no longer among the raw data.
+        is_recorded: whether the manifest has the raw files' present dates.
+    """
 
     current: dict[str, CaseRecord] = field(default_factory=dict)
-    outdated: dict[str, str] = field(default_factory=dict)  # and why
-    unlabelled: list[str] = field(default_factory=list)  # current, but not in gt_segmentations
-    removed: list[str] = field(default_factory=list)  # no longer among the raw data
-    is_recorded: bool = True  # False: the raw files' dates changed, not their content
+    outdated: dict[str, str] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    is_recorded: bool = True
 
     @property
     def is_complete(self) -> bool:
+        """Whether a training could start."""
         return bool(self.current) and not (self.outdated or self.unlabelled or self.removed)
 
     def describe(self) -> str:
-        """What is wrong with which cases."""
+        """Say what is wrong with which cases."""
         problems: dict[str, list[str]] = {}
         for case, reason in self.outdated.items():
             problems.setdefault(reason, []).append(case)
@@ -35,24 +46,22 @@ class Survey:
         return "; ".join(described) or "no case was made"
 
     @classmethod
-    def of(
-        cls, folder: Path, settings: dict[str, Any], cases: dict[str, Case], label_ending: str, verify: bool = False
-    ) -> "Survey":
-        """Compare a data folder with the settings and the raw cases; with itself alone if there are none.
+    def of(cls, data: PlannedData, cases: Mapping[str, RawCase], verify: bool = False) -> "Survey":
+        """Compare what the data folder holds with the settings and the raw cases.
 
         A raw file of the size and date on record is taken to be the same; of another date, its content is compared. A
         preprocessed file or a label's copy of the size on record is taken to be whole, unless ``verify`` has its
         content compared.
 
         Args:
-            folder: the data folder, which need not exist.
-            settings: see ``data_settings``.
-            cases: the raw cases by name.
-            label_ending: of the labels' file names.
+            data: the data, whose folder need not exist.
+            cases: the raw cases by name; if there are none, the folder is only compared with its manifest.
+            verify: read every preprocessed file and every copy of a label.
 
         Raises:
             ValueError: the folder holds data whose origin is unknown, see ``Manifest.read``.
         """
+        folder, settings = data.folder, data.settings
         manifest = Manifest.read(folder) or Manifest(settings, {})
         survey = cls(removed=[case for case in manifest.cases if cases and case not in cases])
         for case in cases or manifest.cases:
@@ -71,14 +80,14 @@ class Survey:
             else:
                 survey.is_recorded &= sources == record.sources
                 survey.current[case] = replace(record, sources=sources)
-                copy, label = label_copy(folder, case, label_ending), sources[-1]
+                copy, label = data.label_copy(case), sources[-1]
                 if _size(copy) != label.size or (verify and sha256(copy) != label.sha256):
                     survey.unlabelled.append(case)
         return survey
 
 
-def _unchanged(case: Case, recorded: list[SourceFile]) -> list[SourceFile] | None:
-    """The raw files with their present dates if their contents are as recorded, else None."""
+def _unchanged(case: RawCase, recorded: list[SourceFile]) -> list[SourceFile] | None:
+    """Return the raw files with their present dates if their contents are as recorded, else None."""
     if len(case.paths) != len(recorded):
         return None
     sources = []

@@ -16,6 +16,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_tpmamba.config import Testbed
+from nnunetv2_tpmamba.data.planned_data import PlannedData
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
 from nnunetv2_tpmamba.data.splits import folder_of_split
@@ -157,15 +158,15 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
     def preprocess(self) -> None:
         """Make the data at the derived spacing, unless they are there and up to date."""
         raw = nnUNet_raw.get()
-        ensure_preprocessed(
+        data = PlannedData(
             self.plans_manager.plans,
             self.configuration_name,
             self.dataset_json,
             raw_folder=None if raw is None else Path(raw, self.plans_manager.dataset_name),
             preprocessed_folder=Path(self.preprocessed_dataset_folder_base),
-            num_processes=min(default_num_processes, os.cpu_count() or 1),
-            log=self.print_to_log_file,
         )
+        num_processes = min(default_num_processes, os.cpu_count() or 1)
+        ensure_preprocessed(data, num_processes=num_processes, log=self.print_to_log_file)
 
     def bare_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""

@@ -1,12 +1,16 @@
-"""A planned data set, and one call that preprocesses it."""
+"""A planned data set, one call that preprocesses it, and what stands in for its processes."""
 
 import json
+import os
+import signal
+from concurrent.futures import Future
 
 import numpy as np
 import SimpleITK
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from support.plans import stock_plans
 
+from nnunetv2_tpmamba.data.planned_data import PlannedData
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
 
@@ -15,7 +19,7 @@ ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")
 
 
 class Dataset:
-    """A raw dataset, its planned folder, and one call with everything that ensure_preprocessed needs."""
+    """A raw dataset, its planned folder, and one call that preprocesses it."""
 
     def __init__(self, base, dataset_json=None, plans=None):
         self.raw = base / "raw" / DATASET
@@ -55,16 +59,14 @@ class Dataset:
         nifti.SetSpacing(spacing)
         SimpleITK.WriteImage(nifti, str(self.raw / name))
 
-    def ensure(self, **options):
+    def planned(self, **changes):
+        values = {"raw_folder": self.raw, "preprocessed_folder": self.preprocessed} | changes
+        return PlannedData(self.plans, "3d_fullres", self.dataset_json, **values)
+
+    def ensure(self, num_processes=2, verify=False, **changes):
         self.log = []
-        arguments = {
-            "raw_folder": self.raw,
-            "preprocessed_folder": self.preprocessed,
-            "num_processes": 2,
-            "log": self.log.append,
-            "show_progress": False,
-        }
-        return ensure_preprocessed(self.plans, "3d_fullres", self.dataset_json, **arguments | options)
+        data = self.planned(**changes)
+        return ensure_preprocessed(data, num_processes=num_processes, log=self.log.append, verify=verify)
 
     def load(self, case):
         data, seg, _, properties = infer_dataset_class(str(self.folder))(str(self.folder), [case]).load_case(case)
@@ -80,3 +82,39 @@ class Dataset:
         return {
             name.removesuffix(".pkl") for name in after if name.endswith(".pkl") and after[name] != before.get(name)
         }
+
+
+def three_cases(base):
+    """Three small cases, preprocessed."""
+    dataset = Dataset(base).create()
+    for case in ("a", "bb", "ccc"):
+        dataset.add_case(case)
+    dataset.ensure()
+    return dataset
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class SequentialPool:
+    """Stands in for ProcessPoolExecutor: runs what is submitted at once, in this process."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def submit(self, function, *args):
+        future = Future()
+        try:
+            future.set_result(function(*args))
+        except RuntimeError as error:
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, **kwargs):
+        pass
+
+
+def die(*args, **kwargs):
+    """Stands in for a worker's task that runs out of memory; a spawned worker imports it by its name."""
+    os.kill(os.getpid(), signal.SIGKILL)

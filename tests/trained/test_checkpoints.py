@@ -1,9 +1,5 @@
-"""Checkpoint files are written whole or not at all, and read without running code."""
+"""Checkpoint files are read without running code."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -11,71 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_tpmamba.files import whole_or_absent
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
-
-SLOW_WRITER = """
-import sys, time
-from pathlib import Path
-from nnunetv2_tpmamba.files import whole_or_absent
-with whole_or_absent(Path(sys.argv[1])) as unfinished:
-    unfinished.write_bytes(b"half")
-    print("writing", flush=True)
-    time.sleep(60)
-"""
-
-
-def fail_after_a_part(file, error):
-    file.write_bytes(b"ne")
-    raise error
-
-
-class TestWholeOrAbsent:
-    def test_replaces_the_former_file(self, tmp_path):
-        path = tmp_path / "file.pth"
-        path.write_bytes(b"old")
-        with whole_or_absent(path) as unfinished:
-            assert path.read_bytes() == b"old"
-            unfinished.write_bytes(b"new")
-        assert path.read_bytes() == b"new"
-        assert os.listdir(tmp_path) == ["file.pth"]
-
-    @pytest.mark.parametrize("error", [OSError, RuntimeError, KeyboardInterrupt])
-    def test_an_error_leaves_the_former_file(self, tmp_path, error):
-        path = tmp_path / "file.pth"
-        path.write_bytes(b"old")
-        with pytest.raises(error), whole_or_absent(path) as unfinished:
-            fail_after_a_part(unfinished, error)
-        assert path.read_bytes() == b"old"
-        assert os.listdir(tmp_path) == ["file.pth"]
-
-    def test_sigkill_leaves_the_former_file_and_the_next_call_cleans_up(self, tmp_path):
-        path = tmp_path / "file.pth"
-        path.write_bytes(b"old")
-        with subprocess.Popen([sys.executable, "-c", SLOW_WRITER, str(path)], stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            process.send_signal(signal.SIGKILL)
-        assert path.read_bytes() == b"old"
-        assert len(os.listdir(tmp_path)) == 2
-        with whole_or_absent(path) as unfinished:
-            unfinished.write_bytes(b"new")
-        assert path.read_bytes() == b"new"
-        assert os.listdir(tmp_path) == ["file.pth"]
-
-    def test_others_may_read_it(self, tmp_path):
-        ordinary, path = tmp_path / "ordinary", tmp_path / "file.pth"
-        ordinary.write_bytes(b"")
-        with whole_or_absent(path) as unfinished:
-            unfinished.write_bytes(b"new")
-        assert path.stat().st_mode == ordinary.stat().st_mode
-
-    def test_the_name_cannot_be_foreseen(self, tmp_path):
-        names = []
-        for _ in range(2):
-            with whole_or_absent(tmp_path / "file.pth") as unfinished:
-                unfinished.write_bytes(b"")
-                names.append(unfinished.parent)
-        assert names[0] != names[1]
 
 
 class Malicious:
