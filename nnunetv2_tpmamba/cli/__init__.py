@@ -1,8 +1,9 @@
 """The console command ``nnUNetv2_tpmamba``: one verb, one file.
 
-A verb's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``, which returns the exit status (0,
-or 1 for a failed run; argparse itself exits with 2 for wrong use). ``ValueError``, ``OSError`` and ``RuntimeError`` are
-what our own code raises for the user to read: they become one sentence on stderr and exit status 1.
+A verb's module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(args)``, which returns the exit status: 0,
+or 1 for a failed run. argparse itself exits with 2 for wrong use. Our code raises ``ValueError``, ``OSError`` and
+``RuntimeError`` with messages for users, so these become one sentence on stderr and exit status 1; any other exception
+is a bug and shows its traceback.
 """
 
 import argparse
@@ -14,6 +15,7 @@ VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewsho
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command with all its verbs."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_tpmamba", description="Tri-Plane Mamba for nnU-Net v2.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in VERBS:
@@ -27,8 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the verb in ``argv`` (default: the command line) and return its exit status."""
     args = build_parser().parse_args(argv)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of torch's own, by what timm imports
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # importing timm makes torch warn
     try:
         return args.run(args)
     except (ValueError, OSError, RuntimeError) as error:

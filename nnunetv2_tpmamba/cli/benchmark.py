@@ -1,9 +1,8 @@
-"""Measure speed and memory side by side: SAM's encoder, the scan, the whole network, prediction; and count operations.
+"""Measure speed and memory of SAM's encoder, the scan, the whole network and prediction, and count operations.
 
-Beside each stands what one would use otherwise: timm's blocks, a step loop or autograd in PyTorch, nnU-Net's own
-network. Weights and images are random, so neither data nor SAM's file is needed. On two CPU cores this takes about
-twenty minutes; --only chooses parts. Results are written after every task, so an interrupted run keeps what it has
-measured.
+Each is measured beside its usual alternative: timm's blocks, a step loop or autograd in PyTorch, nnU-Net's own network.
+Weights and images are random, so neither data nor SAM's file is needed. On two CPU cores this takes about twenty
+minutes; --only chooses parts. Results are written after every task, so an interrupted run keeps its finished tasks.
 """
 
 import argparse
@@ -20,22 +19,34 @@ if TYPE_CHECKING:
     from nnunetv2_tpmamba.benchmark.task import Row
 
 HELP = "measure speed and memory beside timm's encoder and nnU-Net's own network"
+OUT = "tpmamba_benchmark"
 REPEATS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (cuda if there is one)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (cuda if there is a CUDA device)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("tpmamba_benchmark"),
+        default=Path(OUT),
         metavar="DIR",
-        help="folder for benchmark.md and benchmark.png (tpmamba_benchmark)",
+        help=f"folder for benchmark.md and benchmark.png ({OUT})",
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument(
-        "--repeats", type=positive, default=REPEATS, metavar="N", help="calls at most, whose median counts (5)"
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        metavar="PART",
+        help=f"measure only {', '.join(PARTS)}",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=positive,
+        default=REPEATS,
+        metavar="N",
+        help=f"at most N calls; their median counts ({REPEATS})",
     )
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try this command; the times mean nothing")
 
@@ -45,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     files |= {"numbers": args.json} if args.json else {}
     prepare(list(files.values()))
 
-    import torch  # after what can be wrong with the arguments
+    import torch  # takes seconds, so the arguments are checked first
 
     from nnunetv2_tpmamba.benchmark import report
     from nnunetv2_tpmamba.benchmark.catalogue import tasks_of
@@ -55,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     has_cuda = torch.cuda.is_available()
     if args.device == "cuda" and not has_cuda:
         raise RuntimeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to measure the CPU")
-    torch.backends.cudnn.benchmark = True  # as nnU-Net
+    torch.backends.cudnn.benchmark = True  # as in nnU-Net
     setting = Setting.of(torch.device(args.device or ("cuda" if has_cuda else "cpu")), args.small)
     facts = report.about(setting, command_line(args))
     tasks = tasks_of(args.only, setting)
@@ -80,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def command_line(args: argparse.Namespace) -> list[str]:
-    """What to type to measure the same again."""
+    """The command line that repeats this measurement."""
     words = ["nnUNetv2_tpmamba", "benchmark"]
     words += ["--device", args.device] if args.device else []
     words += ["--only", *args.only] if args.only != PARTS else []
@@ -89,7 +100,7 @@ def command_line(args: argparse.Namespace) -> list[str]:
 
 
 def prepare(files: list[Path]) -> None:
-    """Make the folders, and tell what will be replaced, before anything takes long."""
+    """Make the folders and say which files will be replaced, before anything takes long."""
     for file in files:
         if file.is_dir():
             raise ValueError(f"{file} is a folder; name a file")
@@ -108,7 +119,7 @@ def write(rows: list["Row"], facts: dict[str, str], files: dict[str, Path], comp
 
 
 def show_progress(text: str) -> None:
-    """One line that the next replaces; only where somebody looks."""
+    """Show one line on a terminal; the next call replaces it."""
     if sys.stderr.isatty():
         print(f"\r\033[K  {text}" if text else "\r\033[K", end="", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""What a verb of several steps shows: its steps, the commands it runs, and all they print; also kept in a log file."""
+"""The output of a verb with several steps: its steps, its commands and all they print, on the screen and in a log."""
 
 import codecs
 import os
@@ -19,11 +19,11 @@ LAST_LINES = 8  # of a failed command that its error message repeats
 
 
 class Console:
-    """Prints, and keeps what it printed in ``log``; use it in a ``with`` statement.
+    """Print text and write it to ``log`` as well; use it in a ``with`` statement.
 
     Args:
         log: file to write.
-        steps: how many there will be.
+        steps: number of steps that the verb has.
     """
 
     def __init__(self, log: Path, steps: int) -> None:
@@ -41,20 +41,23 @@ class Console:
         self._file.close()
 
     def say(self, text: str) -> None:
+        """Print one line or several."""
         self._write(text + "\n")
 
     def step(self, title: str) -> None:
+        """Begin the next step."""
         self.current += 1
         self.title = title
         self.say(f"\n[{self.current}/{self.steps}] {title}")
 
     def run(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Run one of nnU-Net's console commands to its end, showing it and what it prints.
+        """Run one of nnU-Net's console commands to its end, and show it and what it prints.
 
-        Nothing it started outlives it, also when this process is interrupted or terminated.
+        No process that the command started outlives it, even when this process is interrupted or terminated.
 
         Raises:
-            RuntimeError: it failed.
+            FileNotFoundError: the command is not installed.
+            RuntimeError: the command failed.
         """
         self.say(f"$ {shlex.join(command)}")
         program, *arguments = command
@@ -74,18 +77,18 @@ class Console:
                     status = process.wait()
                     reader.join(PATIENCE)
             finally:
-                if reader.is_alive():  # somebody still holds the pipe
+                if reader.is_alive():  # a process of the command still holds the pipe
                     end_session(process)
                     reader.join()
         if status != 0:
             raise RuntimeError(
-                f"step {self.current} ({self.title}) failed: {program} ended with status {status}; all it said is in "
-                f"{self.log}, lastly:\n{tail.lines()}"
+                f"step {self.current} ({self.title}) failed: {program} ended with status {status}; its output is in "
+                f"{self.log} and ends with:\n{tail.lines()}"
             )
 
     def _copy(self, pipe: Any, tail: "_Tail") -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        while chunk := os.read(pipe.fileno(), 1 << 16):  # not line by line: progress bars have none
+        while chunk := os.read(pipe.fileno(), 1 << 16):  # not line by line: progress bars end no line
             text = decoder.decode(chunk)
             tail.add(text)
             self._write(text)
@@ -114,7 +117,7 @@ def find_program(name: str) -> str:
     """The console command installed beside this Python, else the one in the PATH.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such command in either place.
     """
     beside = str(Path(sys.executable).parent)
     found = shutil.which(name, path=beside) or shutil.which(name)
@@ -138,12 +141,12 @@ def end_session(process: subprocess.Popen) -> None:
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, as batch systems and ``timeout`` send it, end us like Ctrl-C, so that children are ended too."""
+    """Treat SIGTERM, which batch systems and ``timeout`` send, like Ctrl-C, so that child processes are ended too."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
         yield
         return
     previous = signal.signal(signal.SIGTERM, interrupt)

@@ -1,8 +1,8 @@
 """Check that training can start on this machine, and say what to do where it cannot.
 
-One line per check: "ok", "note" (works, but should be known) or "FAIL" (training nnUNetTrainerTPMamba cannot start),
-and what to do about it. Nothing is downloaded, and nothing changed but numba's
-cache, which keeps the compiled scan. The exit status is 0 if nothing failed, else 1.
+Each check prints one line: "ok", "note" (it works, but you should know something) or "FAIL" (nnUNetTrainerTPMamba
+cannot start), and below it what to do. This command downloads nothing and writes only numba's cache of the compiled
+scan. The exit status is 0 if no check failed, else 1.
 """
 
 import argparse
@@ -14,7 +14,7 @@ HELP = "check that training can start here"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Add nothing: this verb has no options."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Print the folder for nnU-Net's variable nnUNet_extTrainer, in which nnU-Net finds the trainers.
+"""Print the folder in which nnU-Net finds the trainers, for its environment variable nnUNet_extTrainer:
 
 export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)
 """
@@ -12,7 +12,7 @@ HELP = "print the folder for nnUNet_extTrainer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Add nothing: this verb has no options."""
 
 
 def run(args: argparse.Namespace) -> int:
