@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunetv2_tpmamba.comparison.cache import cache_folder
     from nnunetv2_tpmamba.comparison.figures import diagrams
-    from nnunetv2_tpmamba.comparison.gather import measure
+    from nnunetv2_tpmamba.comparison.gather import score_runs
     from nnunetv2_tpmamba.comparison.report import write_report
 
     gathered = predictions(args) if args.predictions else trainings(args)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.o, gathered, images)
     tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
     processes = default_num_processes if args.np is None else args.np
-    results = measure(gathered, tolerance, processes, cache_folder())
+    results = score_runs(gathered, tolerance, processes, cache_folder())
     pictures = dict(diagrams(results))
     try:
         pictures |= overlays(results, gathered, images)
@@ -190,8 +190,8 @@ def overlays(results: "Results", gathered: "Gathered", images: Path | None) -> d
     """The best, the median and the worst case of the first fold, by the mean Dice of all methods."""
     import tempfile
 
-    from nnunetv2_tpmamba.comparison.pictures import draw_comparisons, label_names
-    from nnunetv2_tpmamba.comparison.volumes import read_comparison
+    from nnunetv2_tpmamba.comparison.pictures import draw_case_pictures, label_names
+    from nnunetv2_tpmamba.comparison.volumes import read_case_picture
 
     group = results.groups[0]
     fold = group.folds[0]
@@ -204,7 +204,7 @@ def overlays(results: "Results", gathered: "Gathered", images: Path | None) -> d
         image = None if images is None else images / f"{case}_0000{ending}"  # the first channel
         image = image if image is not None and image.is_file() else None
         truth = gathered.reference / f"{case}{ending}"
-        cases.append(read_comparison(f"{rank}{case}", image, truth, files, gathered.description))
+        cases.append(read_case_picture(f"{rank}{case}", image, truth, files, gathered.description))
         if image is None:
             without.append(case)
         elif why := cases[-1].without_image:
@@ -217,7 +217,7 @@ def overlays(results: "Results", gathered: "Gathered", images: Path | None) -> d
         caption += f" No image of {', '.join(without)} was found{where}; name the folder of images with --images."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "overlays.png")
-        draw_comparisons(cases, label_names(gathered.description), path)
+        draw_case_pictures(cases, label_names(gathered.description), path)
         return {path.name: (caption, path.read_bytes())}
 
 

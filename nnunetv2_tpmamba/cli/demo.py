@@ -125,12 +125,12 @@ def environment(work: Workspace, epochs: int | None) -> dict[str, str]:
 
 def draw(work: Workspace, dice: DiceTable, description: Mapping[str, Any]) -> None:
     """Draw image, truth and prediction of the first cases."""
-    from nnunetv2_tpmamba.comparison.pictures import draw_comparisons, label_names
-    from nnunetv2_tpmamba.comparison.volumes import read_comparison
+    from nnunetv2_tpmamba.comparison.pictures import draw_case_pictures, label_names
+    from nnunetv2_tpmamba.comparison.volumes import read_case_picture
 
     ending = description["file_ending"]
     cases = [
-        read_comparison(
+        read_case_picture(
             f"{name}: mean Dice {dice.mean(name):.3f}",
             work.raw / "imagesTs" / f"{name}_0000{ending}",
             work.raw / "labelsTs" / f"{name}{ending}",
@@ -139,7 +139,7 @@ def draw(work: Workspace, dice: DiceTable, description: Mapping[str, Any]) -> No
         )
         for name in list(dice.cases)[:MOST_CASES_SHOWN]
     ]
-    draw_comparisons(cases, label_names(description), work.picture)
+    draw_case_pictures(cases, label_names(description), work.picture)
 
 
 def closing_words(data: str) -> str:

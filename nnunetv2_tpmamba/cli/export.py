@@ -32,15 +32,15 @@ def run(args: argparse.Namespace) -> int:
     if not args.o.absolute().parent.is_dir():
         raise FileNotFoundError(f"{args.o.absolute().parent} does not exist; make this folder, or name another file")
 
-    from nnunetv2_tpmamba.comparison.runs import model_folder, trained_folds
-    from nnunetv2_tpmamba.trained.exported_file import write_adapter
+    from nnunetv2_tpmamba.comparison.runs import begun_folds, model_folder
+    from nnunetv2_tpmamba.trained.exported_file import write_exported_model
 
     model = model_folder(find_results() / find_dataset(args.d), args.tr, args.p, args.c)
-    folds = args.f or trained_folds(model)
+    folds = args.f or begun_folds(model)
     if not folds:
         raise FileNotFoundError(f"{model} holds no fold; train it first")
     before = sum(os.path.getsize(path) for fold in folds for path in (model / f"fold_{fold}").glob(args.chk))
-    description = write_adapter(model, folds, args.chk, args.o)
+    description = write_exported_model(model, folds, args.chk, args.o)
     print(f"file:   {args.o}")
     print(f"size:   {args.o.stat().st_size / 1e6:.0f} MB, of checkpoints of {before / 1e6:.0f} MB")
     print(f"holds:  {description.trainer}, {'folds' if len(folds) > 1 else 'fold'} {', '.join(folds)} of {model}")

@@ -19,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
-    from nnunetv2_tpmamba.trained.exported_file import install_adapter, read_adapter
+    from nnunetv2_tpmamba.trained.exported_file import install_exported_model, read_exported_model
 
     results = find_results()
-    description, folds = read_adapter(args.file)  # before SAM's weights are looked for, which may be a download
-    model = install_adapter(args.file, read_sam_checkpoint(find_sam_checkpoint()), results)
+    description, folds = read_exported_model(args.file)  # before SAM's weights are looked for, which may be a download
+    model = install_exported_model(args.file, read_sam_checkpoint(find_sam_checkpoint()), results)
     dataset = description.plans["dataset_name"]
     print(f"The model is in {model}")
     print(

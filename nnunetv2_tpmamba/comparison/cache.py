@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nnunetv2_tpmamba.files import whole_or_absent
 
-from .metrics import Pair, Scores, measure
+from .metrics import Pair, Scores, score_pair
 
 VERSION = 2  # of what is measured: another one, and nothing kept is used
 
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
     return Path(base, "nnunetv2_tpmamba", "metrics")
 
 
-def measure_all(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Scores]:
+def score_pairs(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Scores]:
     """The scores of all pairs, in their order.
 
     Args:
@@ -54,17 +54,17 @@ def measure_all(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Sco
 def scores_or_error(pair: Pair, folder: Path) -> Scores | str:
     """One damaged file should not lose the others' scores."""
     try:
-        return measure_once(pair, folder)
+        return score_pair_once(pair, folder)
     except ValueError as error:
         return str(error)
 
 
-def measure_once(pair: Pair, folder: Path) -> Scores:
-    """:func:`measure`, or what it found earlier for files of the same content."""
-    kept = folder / f"{fingerprint(pair)}.json"
+def score_pair_once(pair: Pair, folder: Path) -> Scores:
+    """:func:`score_pair`, or what it found earlier for files of the same content."""
+    kept = folder / f"{cache_key(pair)}.json"
     if (known := read_scores(kept, pair.classes)) is not None:
         return known
-    scores = measure(pair)
+    scores = score_pair(pair)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_or_absent(kept) as unfinished:
@@ -83,7 +83,7 @@ def read_scores(kept: Path, classes: Collection[str]) -> Scores | None:
     return scores if scores.keys() == set(classes) else None
 
 
-def fingerprint(pair: Pair) -> str:
+def cache_key(pair: Pair) -> str:
     """Changes with the content of both files and with what is measured."""
     asked = [VERSION, sorted(pair.classes.items()), pair.ignore_label, sorted(pair.tolerance.items())]
     digest = hashlib.sha256(json.dumps([*asked, pair.reader.__name__]).encode())

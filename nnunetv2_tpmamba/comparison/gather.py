@@ -8,12 +8,12 @@ from typing import Any
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold
 from nnunetv2_tpmamba.data.splits import SPLITS
 
-from .cache import measure_all
+from .cache import score_pairs
 from .fairness import Splits, read_splits, unfair
 from .labels import Labels, check_description, read_description, read_json
 from .metrics import Pair, reader_of
 from .results import MEAN, Group, Results
-from .runs import Run, files_of_cases, model_folder, read_run, trained_folds, unfinished
+from .runs import Run, begun_folds, files_of_cases, model_folder, read_run, unfinished
 
 ALL = "all"  # nnU-Net's fold that trains on all cases, and validates on them too
 
@@ -90,7 +90,7 @@ def labels_of_model(folder: Path) -> Labels:
 
 def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
     """Those that all have finished, ``all`` only if there is no other; the rest is named in the notes."""
-    begun = {fold: None for folder in folders.values() for fold in trained_folds(folder)}
+    begun = {fold: None for folder in folders.values() for fold in begun_folds(folder)}
     common = []
     for fold in begun:
         reasons = [f"{method} {why}" for method, folder in folders.items() if (why := unfinished(folder, fold))]
@@ -165,7 +165,7 @@ def gather_folders(folders: Mapping[str, Path], reference: Path, description: Ma
     return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), [], reference, description)
 
 
-def measure(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
+def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
     """Measure the cases that the runs of each fold share and whose truth is known.
 
     Raises:
@@ -209,7 +209,7 @@ def measure(gathered: Gathered, tolerance: Mapping[str, float], processes: int, 
         for run, case in jobs
     ]
     scores: dict[tuple[str, str], dict] = {}
-    for (run, case), measured_scores in zip(jobs, measure_all(pairs, processes, cache), strict=True):
+    for (run, case), measured_scores in zip(jobs, score_pairs(pairs, processes, cache), strict=True):
         scores.setdefault((run.method, run.fold), {})[case] = measured_scores
     by_key = {(run.method, run.fold): run for run in runs}
     classes = tuple(gathered.labels.classes)

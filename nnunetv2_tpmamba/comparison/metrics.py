@@ -50,7 +50,7 @@ class Pair:
         return sorted(values)
 
 
-def measure(pair: Pair) -> Scores:
+def score_pair(pair: Pair) -> Scores:
     """Read both files and measure every class.
 
     Dice is computed as nnU-Net does for its ``summary.json``. A class in only one of the two has a surface Dice of 0;

@@ -22,7 +22,7 @@ CHARACTER_INCHES = 0.09  # of column names and of the legend
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CasePicture:
     """One case; arrays and ``spacing`` (mm) are (z, y, x), counted to the head, to the back and to the left."""
 
     title: str
@@ -34,7 +34,7 @@ class Comparison:
     without_image: str = ""  # why there is none, then ``image`` is black
 
 
-def draw_comparisons(cases: Sequence[Comparison], class_names: Mapping[int, str], path: Path) -> None:
+def draw_case_pictures(cases: Sequence[CasePicture], class_names: Mapping[int, str], path: Path) -> None:
     """Write a PNG: per case an axial and below it a coronal slice, each as image, truth and predictions.
 
     The slices are those where the truth has most classes; of a single slice, it is all. The patient's right is on the
@@ -91,7 +91,7 @@ def shown_axes(shape: Sequence[int]) -> list[int]:
     return [axis for axis in (0, 1) if min(np.delete(shape, axis)) > 1] or [2]
 
 
-def panels(case: Comparison, axis: int, colours: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+def panels(case: CasePicture, axis: int, colours: Mapping[int, np.ndarray]) -> list[np.ndarray]:
     """The fullest slice across ``axis`` in RGB: the image, and the image with the truth and with each prediction."""
     index = fullest_slice(case.truth, axis)
     image, *labels = (
@@ -118,7 +118,7 @@ def as_seen(plane: np.ndarray, axis: int) -> np.ndarray:
     return plane if axis == 0 else plane[::-1]
 
 
-def proportion(case: Comparison, axis: int) -> float:
+def proportion(case: CasePicture, axis: int) -> float:
     """Height of a plane by its width, in mm."""
     height, width = np.delete(np.multiply(case.truth.shape, case.spacing), axis)
     return float(height / width)

@@ -78,7 +78,7 @@ def unfinished(folder: Path, fold: str) -> str | None:
     return None
 
 
-def trained_folds(folder: Path) -> list[str]:
+def begun_folds(folder: Path) -> list[str]:
     """Folds that nnU-Net has begun, numbers first."""
     folds = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
     return sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))

@@ -9,12 +9,12 @@ import SimpleITK
 
 from nnunetv2_tpmamba.config import Testbed
 
-from .pictures import Comparison
+from .pictures import CasePicture
 
 
-def read_comparison(
+def read_case_picture(
     title: str, image: Path | None, truth: Path, predictions: Mapping[str, Path], description: Mapping[str, Any]
-) -> Comparison:
+) -> CasePicture:
     """All volumes in one orientation; an image that is not known, not readable or not of its truth's size is black.
 
     Args:
@@ -27,7 +27,7 @@ def read_comparison(
     except ValueError as error:
         voxels, why = np.zeros(labels.GetSize()[::-1]), str(error)
         black, white = 0, 1
-    return Comparison(
+    return CasePicture(
         title,
         voxels,
         SimpleITK.GetArrayFromImage(labels),

@@ -28,7 +28,7 @@ ENCODER = "encoder."  # what the network calls SAM's part
 Tensors = dict[str, Tensor]
 
 
-def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
+def sha256_of_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
     """SHA-256 of a text and of names, shapes and float32 values, in the order of the names."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
@@ -37,7 +37,7 @@ def fingerprint(tensors: Mapping[str, Tensor], text: str = "") -> str:
     return digest.hexdigest()
 
 
-def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file: Path) -> Description:
+def write_exported_model(model: Path, folds: Sequence[str], checkpoint_name: str, file: Path) -> Description:
     """Write the adapter file of a model that nnU-Net trained.
 
     Args:
@@ -74,7 +74,7 @@ def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file:
         weights = checkpoint["network_weights"]
         if shapes(weights) != shapes(network.state_dict()):
             raise ValueError(f"{path} does not fit {trainer}: it holds other tensors than its network has now")
-        sam = fingerprint({name.removeprefix(ENCODER): weights[name] for name in frozen})
+        sam = sha256_of_tensors({name.removeprefix(ENCODER): weights[name] for name in frozen})
         descriptions.append(replace(description, sam=sam))
         tensors |= {f"{fold}/{name}": weights[name].contiguous() for name in set(trained_names(network).values())}
     if any(description != descriptions[0] for description in descriptions):
@@ -82,7 +82,7 @@ def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file:
             f"the folds {', '.join(folds)} of {model} do not share one SAM file; export them singly with -f"
         )
     text = json.dumps(asdict(descriptions[0]))
-    content = safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    content = safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: sha256_of_tensors(tensors, text)})
     try:
         with whole_or_absent(file) as unfinished:
             unfinished.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
@@ -91,12 +91,12 @@ def write_adapter(model: Path, folds: Sequence[str], checkpoint_name: str, file:
     return descriptions[0]
 
 
-def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
-    """Return what :func:`write_adapter` wrote, the tensors by fold.
+def read_exported_model(file: Path) -> tuple[Description, dict[str, Tensors]]:
+    """Return what :func:`write_exported_model` wrote, the tensors by fold.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or no adapter file.
+        ValueError: it is damaged, or no file that :func:`write_exported_model` wrote.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give a file that `nnUNetv2_tpmamba export` wrote")
@@ -104,12 +104,12 @@ def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
         with safetensors.safe_open(file, "pt") as opened:
             header = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
-        if header[CHECKSUM] != fingerprint(tensors, header[TEXT]):
+        if header[CHECKSUM] != sha256_of_tensors(tensors, header[TEXT]):
             raise ValueError("its content is not what it was written with")
         description = Description(**json.loads(header[TEXT]))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(
-            f"{file} is no adapter file of `nnUNetv2_tpmamba export`, or damaged ({type(error).__name__}: {error}); "
+            f"{file} is no file of `nnUNetv2_tpmamba export`, or damaged ({type(error).__name__}: {error}); "
             "copy or export it again"
         ) from error
     folds: dict[str, Tensors] = {}
@@ -123,7 +123,7 @@ def read_adapter(file: Path) -> tuple[Description, dict[str, Tensors]]:
     return description, folds
 
 
-def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
+def install_exported_model(file: Path, sam: Tensors, results: Path) -> Path:
     """Make nnU-Net's model folder from an adapter file and SAM's weights; it appears only when it is whole.
 
     Args:
@@ -135,8 +135,8 @@ def install_adapter(file: Path, sam: Tensors, results: Path) -> Path:
         OSError: the model cannot be written.
         ValueError: another SAM; a file that is not whole, not of this package, or does not fit its own plans.
     """
-    description, folds = read_adapter(file)
-    if (given := fingerprint(sam)) != description.sam:
+    description, folds = read_exported_model(file)
+    if (given := sha256_of_tensors(sam)) != description.sam:
         raise ValueError(
             f"{file} was trained on other SAM weights: their SHA-256 is {description.sam}, that of the SAM file given "
             f"is {given}; set TPMAMBA_SAM_CHECKPOINT to the file it was trained with"

@@ -27,7 +27,7 @@ class Description:
         plans, dataset: as the model's ``plans.json`` and ``dataset.json``.
         checkpoint: the name of the file in each fold's folder.
         mirroring: the axes along which nnU-Net may mirror in prediction.
-        sam: SHA-256 of SAM's tensors, see :func:`.adapter_file.fingerprint`.
+        sam: SHA-256 of SAM's tensors, see :func:`.adapter_file.sha256_of_tensors`.
     """
 
     plans: dict[str, Any]

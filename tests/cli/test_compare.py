@@ -215,7 +215,7 @@ class TestOverlays:
         def fail(*_):
             raise MemoryError("several\nlines")
 
-        monkeypatch.setattr("nnunetv2_tpmamba.comparison.pictures.draw_comparisons", fail)
+        monkeypatch.setattr("nnunetv2_tpmamba.comparison.pictures.draw_case_pictures", fail)
         assert "The overlays are left out: several lines" in compare(*folders)["notes"]
         assert "Note: The overlays are left out: several lines" in compare.output
         assert not (data.root / "out" / "overlays.png").exists()
@@ -223,7 +223,7 @@ class TestOverlays:
     def test_dice_stands_with_its_method(self, data, compare, folders, monkeypatch):
         drawn = []
         monkeypatch.setattr(
-            "nnunetv2_tpmamba.comparison.pictures.draw_comparisons",
+            "nnunetv2_tpmamba.comparison.pictures.draw_case_pictures",
             lambda cases, _, path: (drawn.extend(cases), path.write_bytes(b"")),
         )
         compare(*folders)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nnunetv2_tpmamba.comparison.gather import gather_folders, gather_trainings, groups_of, measure
+from nnunetv2_tpmamba.comparison.gather import gather_folders, gather_trainings, groups_of, score_runs
 from nnunetv2_tpmamba.data.few_shot import few_shot_folds
 
 DESCRIPTION = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "one": 1}, "file_ending": ".nii.gz"}
@@ -168,7 +168,7 @@ def test_a_class_that_is_called_as_the_mean_is_refused(tmp_path):
     labels = {"background": 0, "mean": 1}
     gathered = gather_folders({"a": tmp_path}, tmp_path, DESCRIPTION | {"labels": labels})
     with pytest.raises(ValueError, match=r"a class is called 'mean', .* give it another name"):
-        measure(gathered, {"mean": 1.0}, 1, tmp_path)
+        score_runs(gathered, {"mean": 1.0}, 1, tmp_path)
 
 
 def test_plain_folders_need_a_whole_dataset_json(tmp_path):

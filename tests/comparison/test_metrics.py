@@ -11,9 +11,9 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
 
-from nnunetv2_tpmamba.comparison.cache import fingerprint, measure_all
+from nnunetv2_tpmamba.comparison.cache import cache_key, score_pairs
 from nnunetv2_tpmamba.comparison.labels import Labels
-from nnunetv2_tpmamba.comparison.metrics import Pair, measure, reader_of, surface_dice
+from nnunetv2_tpmamba.comparison.metrics import Pair, reader_of, score_pair, surface_dice
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
 
 SPACING = (2.5, 0.8, 1.3)  # mm, (z, y, x)
@@ -93,7 +93,7 @@ def test_two_dimensional_files_have_contours(tmp_path, spacing):
         image.SetSpacing(spacing[::-1])
         files.append(tmp_path / f"{name}.nii.gz")
         SimpleITK.WriteImage(image, str(files[-1]))
-    scores = measure(Pair(*files, {"one": 1}, None, {"one": 1.0}, SimpleITKIO))
+    scores = score_pair(Pair(*files, {"one": 1}, None, {"one": 1.0}, SimpleITKIO))
     expected = compute_surface_dice_at_tolerance(compute_surface_distances(*masks, spacing), 1.0)
     assert 0 < expected < 1
     assert scores["one"][1] == pytest.approx(expected, abs=1e-6)
@@ -103,7 +103,7 @@ def test_natural_images_have_contours(tmp_path):
     masks, files = (blob(1)[7], blob(2)[7]), [tmp_path / "t.png", tmp_path / "p.png"]
     for file, mask in zip(files, masks, strict=True):
         NaturalImage2DIO().write_seg(mask[None].astype(np.uint8), str(file), {})
-    scores = measure(Pair(*files, {"one": 1}, None, {"one": 1.0}, NaturalImage2DIO))
+    scores = score_pair(Pair(*files, {"one": 1}, None, {"one": 1.0}, NaturalImage2DIO))
     expected = compute_surface_dice_at_tolerance(compute_surface_distances(*masks, (1, 1)), 1.0)
     assert scores["one"][1] == expected
 
@@ -118,7 +118,7 @@ def test_absent_classes(pair):
     """One: in neither; two: in the truth only; three: in the prediction only."""
     truth, prediction = np.zeros((2, 8, 9, 10), np.uint8)
     truth[2:5, 2:5, 2:5], prediction[2:5, 2:5, 2:5] = 2, 3
-    scores = measure(pair(truth, prediction, {"one": 1, "two": 2, "three": 3}))
+    scores = score_pair(pair(truth, prediction, {"one": 1, "two": 2, "three": 3}))
     assert all(map(math.isnan, scores["one"]))
     assert scores["two"] == scores["three"] == (0.0, 0.0)
 
@@ -127,7 +127,7 @@ def test_ignored_voxels_do_not_count(pair):
     truth = np.where(blob(3), 1, 0)
     prediction = truth.copy()
     truth[:7], prediction[:7] = 9, 2  # whatever is predicted there
-    scores = measure(pair(truth, prediction, {"one": 1, "two": 2}, ignore_label=9))
+    scores = score_pair(pair(truth, prediction, {"one": 1, "two": 2}, ignore_label=9))
     assert scores["one"] == (1.0, 1.0)
     assert all(map(math.isnan, scores["two"]))
 
@@ -139,7 +139,7 @@ def test_other_labels_are_refused_in_truth_and_prediction(pair, file):
     maps[file][0, 0, 0] = 12
     message = rf"{file}.nii.gz holds the values 11, 12; dataset.json names 0, 1, 2, 9: these are other labels"
     with pytest.raises(ValueError, match=message):
-        measure(pair(maps["t"], maps["p"], ignore_label=9))
+        score_pair(pair(maps["t"], maps["p"], ignore_label=9))
 
 
 @pytest.mark.parametrize("bad", [np.nan, 0.5])
@@ -149,13 +149,13 @@ def test_a_map_of_probabilities_is_no_label_map(pair, tmp_path, bad):
     image.SetSpacing(SPACING[::-1])
     SimpleITK.WriteImage(image, str(made.prediction))
     with pytest.raises(ValueError, match=rf"p.mha holds the values {bad}; .* no label map"):
-        measure(made)
+        score_pair(made)
     values = np.linspace(0, 1, 25 * 21 * 14, dtype=np.float32).reshape(14, 25, 21)
     image = SimpleITK.GetImageFromArray(values)
     image.SetSpacing(SPACING[::-1])
     SimpleITK.WriteImage(image, str(made.prediction))
     with pytest.raises(ValueError, match=r"\.\.\. \(7348 such values\)"):
-        measure(made)
+        score_pair(made)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_what_nnunet_predicts_of_regions_passes(pair, regions):
     prediction = np.asarray(manager.convert_probabilities_to_segmentation(probabilities))
     assert set(np.unique(prediction)) == {0, *order}
     truth = np.random.default_rng(1).choice([0, *regions["whole"]], prediction.shape)
-    scores = measure(pair(truth, prediction, dict(Labels.of(description).classes)))
+    scores = score_pair(pair(truth, prediction, dict(Labels.of(description).classes)))
     assert all(0 < dice < 1 for dice, _ in scores.values())
 
 
 def test_regions_are_the_union_of_their_labels(pair):
     truth = np.where(blob(3), np.where(blob(4), 1, 2), 0)
     swapped = np.where(truth == 1, 2, np.where(truth == 2, 1, 0))
-    scores = measure(pair(truth, swapped, {"both": (1, 2), "one": 1}))
+    scores = score_pair(pair(truth, swapped, {"both": (1, 2), "one": 1}))
     assert scores["both"] == (1.0, 1.0)
     assert scores["one"][0] == 0
 
@@ -195,12 +195,12 @@ def test_regions_are_the_union_of_their_labels(pair):
 )
 def test_other_geometry_is_refused(pair, geometry, message):
     with pytest.raises(ValueError, match=message):
-        measure(pair(blob(1), blob(1), **geometry))
+        score_pair(pair(blob(1), blob(1), **geometry))
 
 
 def test_other_shape_is_refused(pair):
     with pytest.raises(ValueError, match=r"another shape .*: 13 25 21 instead of 14 25 21"):
-        measure(pair(blob(1), blob(1)[1:]))
+        score_pair(pair(blob(1), blob(1)[1:]))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_damaged_files_are_named_and_the_rest_is_kept(pair, tmp_path, content, m
         damaged.write_bytes(content)
     bad = Pair(good.truth, damaged, *(getattr(good, n) for n in ("classes", "ignore_label", "tolerance", "reader")))
     with pytest.raises(ValueError, match=f"1 of 2 predictions cannot be compared:\n.*damaged.nii.gz {message}"):
-        measure_all([bad, good], 1, tmp_path / "cache")
+        score_pairs([bad, good], 1, tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*.json"))) == 1
 
 
@@ -228,14 +228,14 @@ def test_a_file_that_was_cut_off_is_named(pair, file, part):
     damaged.write_bytes(whole[: int(part * len(whole))])
     assert SimpleITKIO().read_seg(str(damaged))[0].shape == (1, 14, 25, 21)
     with pytest.raises(ValueError, match=rf"{file}.nii.gz cannot be read \(.*ended before.*\); make it again"):
-        measure(made)
+        score_pair(made)
 
 
 def test_a_damaged_truth_is_named_once(pair, tmp_path):
     good = pair(blob(1), blob(2))
     good.truth.write_bytes(b"")
     with pytest.raises(ValueError, match="3 of 3 predictions cannot be compared") as error:
-        measure_all([good] * 3, 1, tmp_path / "cache")
+        score_pairs([good] * 3, 1, tmp_path / "cache")
     assert str(error.value).count("t.nii.gz is empty") == 1
 
 
@@ -253,28 +253,28 @@ def test_the_reader_is_that_of_the_first_file_that_can_be_read(pair, tmp_path, c
 @pytest.mark.parametrize("content", ["[1]", "{", "null", '{"one": 1}', '{"one": ["a", 1]}', '{"two": [1, 1]}'])
 def test_what_is_no_kept_result_is_made_again(pair, tmp_path, content):
     made = pair(blob(1), blob(2), {"one": 1})
-    (first,) = measure_all([made], 1, tmp_path / "cache")
+    (first,) = score_pairs([made], 1, tmp_path / "cache")
     (kept,) = (tmp_path / "cache").glob("*.json")
     kept.write_text(content)
-    assert measure_all([made], 1, tmp_path / "cache") == [first]
+    assert score_pairs([made], 1, tmp_path / "cache") == [first]
     assert json.loads(kept.read_text()) == {"one": list(first["one"])}
 
 
 def test_the_second_call_reads_what_the_first_has_found(pair, tmp_path):
     made = pair(blob(1), blob(2), {"one": 1})
-    (first,) = measure_all([made], 1, tmp_path / "cache")
+    (first,) = score_pairs([made], 1, tmp_path / "cache")
     (kept,) = (tmp_path / "cache").glob("*.json")
     assert json.loads(kept.read_text()) == {"one": list(first["one"])}
     kept.write_text(json.dumps({"one": [0.25, 0.5]}))
-    assert measure_all([made], 1, tmp_path / "cache") == [{"one": (0.25, 0.5)}]
+    assert score_pairs([made], 1, tmp_path / "cache") == [{"one": (0.25, 0.5)}]
 
 
-def test_the_fingerprint_follows_content_and_question(pair, tmp_path):
+def test_the_cache_key_follows_content_and_question(pair, tmp_path):
     made = pair(blob(1), blob(2))
-    seen = {fingerprint(made), fingerprint(pair(blob(1), blob(3))), fingerprint(pair(blob(4), blob(2)))}
-    seen |= {fingerprint(pair(blob(1), blob(2), tolerance=2.0)), fingerprint(pair(blob(1), blob(2), ignore_label=3))}
+    seen = {cache_key(made), cache_key(pair(blob(1), blob(3))), cache_key(pair(blob(4), blob(2)))}
+    seen |= {cache_key(pair(blob(1), blob(2), tolerance=2.0)), cache_key(pair(blob(1), blob(2), ignore_label=3))}
     assert len(seen) == 5
-    assert fingerprint(pair(blob(1), blob(2))) == fingerprint(made)
+    assert cache_key(pair(blob(1), blob(2))) == cache_key(made)
 
 
 def test_labels_are_nnunet_s():
@@ -297,7 +297,9 @@ def test_means_are_those_of_nnunet_to_the_last_digit(tmp_path, absent, ignore_la
             truth[truth == 2], prediction[prediction == 2] = 0, 0
         files = [write(tmp_path / name / f"case{index}.nii.gz", a) for name, a in (("t", truth), ("p", prediction))]
         classes = {"one": 1, "two": 2, "three": 3}
-        scores[f"case{index}"] = measure(Pair(*files, classes, ignore_label, dict.fromkeys(classes, 1.0), SimpleITKIO))
+        scores[f"case{index}"] = score_pair(
+            Pair(*files, classes, ignore_label, dict.fromkeys(classes, 1.0), SimpleITKIO)
+        )
     summary = tmp_path / "summary.json"
     compute_metrics_on_folder(
         str(tmp_path / "t"), str(tmp_path / "p"), str(summary), SimpleITKIO(), ".nii.gz", [1, 2, 3], ignore_label, 1

@@ -6,15 +6,15 @@ import pytest
 import SimpleITK
 
 from nnunetv2_tpmamba.comparison.pictures import (
-    Comparison,
+    CasePicture,
     as_seen,
     class_colours,
-    draw_comparisons,
+    draw_case_pictures,
     fullest_slice,
     panels,
     shown_axes,
 )
-from nnunetv2_tpmamba.comparison.volumes import read_comparison, read_volume
+from nnunetv2_tpmamba.comparison.volumes import read_case_picture, read_volume
 
 
 def comparison(shape=(20, 30, 40), spacing=(4.0, 2.0, 2.0), title="case: mean Dice 0.5"):
@@ -22,7 +22,7 @@ def comparison(shape=(20, 30, 40), spacing=(4.0, 2.0, 2.0), title="case: mean Di
     truth[5:10, 5:15, 5:15] = 1
     truth[8:15, 5:15, 20:30] = 2
     predictions = {"prediction": np.roll(truth, 2, axis=2)}
-    return Comparison(title, np.zeros(shape, np.int16), truth, predictions, spacing, window=(-200, 250))
+    return CasePicture(title, np.zeros(shape, np.int16), truth, predictions, spacing, window=(-200, 250))
 
 
 def test_the_picture_has_three_columns_and_its_planes_keep_their_proportions(tmp_path):
@@ -30,7 +30,7 @@ def test_the_picture_has_three_columns_and_its_planes_keep_their_proportions(tmp
     sizes = []
     for count in (1, 2):
         path = tmp_path / f"{count}.png"
-        draw_comparisons([comparison()] * count, {1: "liver", 2: "spleen"}, path)
+        draw_case_pictures([comparison()] * count, {1: "liver", 2: "spleen"}, path)
         height, width, _ = matplotlib.image.imread(path).shape
         sizes.append(height)
         assert width == 3 * 360
@@ -73,7 +73,7 @@ def test_no_two_classes_look_alike(number):
 def test_of_one_slice_its_own_plane_is_shown(tmp_path):
     assert shown_axes((5, 6, 7)) == [0, 1]
     assert [shown_axes(shape) for shape in ((1, 6, 7), (6, 1, 7), (6, 7, 1), (1, 1, 7))] == [[0], [1], [2], [2]]
-    draw_comparisons([replace_arrays(comparison(), lambda array: array[9:10])], {1: "a", 2: "b"}, tmp_path / "a.png")
+    draw_case_pictures([replace_arrays(comparison(), lambda array: array[9:10])], {1: "a", 2: "b"}, tmp_path / "a.png")
     height, width, _ = matplotlib.image.imread(tmp_path / "a.png").shape
     assert height - 45 * 2 == pytest.approx(0.75 * width / 3, abs=2)
 
@@ -88,7 +88,7 @@ def test_long_names_of_columns_and_classes_stay_within(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: figures.append(figure))
     case = comparison()
     case = replace(case, predictions={f"{'long_name_' * 12}{i}, Dice 0.5": case.truth for i in range(2)})
-    draw_comparisons([case], {i: f"gastrointestinal tract, part {i}" for i in range(1, 30)}, tmp_path / "a.png")
+    draw_case_pictures([case], {i: f"gastrointestinal tract, part {i}" for i in range(1, 30)}, tmp_path / "a.png")
     (figure,) = figures
     figure.canvas.draw()
     names = [text for axes in figure.axes for text in axes.texts]
@@ -129,13 +129,13 @@ class TestReading:
             ("other.nii.gz", "other.nii.gz has 3 x 4 x 5 voxels, its truth 40 x 30 x 20"),
         ):
             image = None if name is None else tmp_path / name
-            case = read_comparison("", image, truth, {"p": truth}, {"channel_names": names})
+            case = read_case_picture("", image, truth, {"p": truth}, {"channel_names": names})
             assert why in case.without_image
             assert (panels(case, 0, {})[0] == 0).all()
 
     @pytest.mark.parametrize("names", [["CT"], {}, None, "CT"])
     def test_unusual_channel_names_are_not_ct(self, truth, names):
-        assert read_comparison("", truth, truth, {}, {"channel_names": names}).window == (0, 2)
+        assert read_case_picture("", truth, truth, {}, {"channel_names": names}).window == (0, 2)
 
     def test_a_ct_is_shown_in_the_papers_window(self, truth):
-        assert read_comparison("", truth, truth, {}, {"channel_names": {"0": "ct"}}).window == (-200, 250)
+        assert read_case_picture("", truth, truth, {}, {"channel_names": {"0": "ct"}}).window == (-200, 250)

@@ -15,15 +15,14 @@ from support.configs import TINY
 from support.disks import small_disk
 
 from nnunetv2_tpmamba import TPMamba
-from nnunetv2_tpmamba.trained import exported_file as adapter_file
-from nnunetv2_tpmamba.trained import exported_model as adapter_model
+from nnunetv2_tpmamba.trained import exported_file, exported_model
 from nnunetv2_tpmamba.trained.exported_file import (
     CHECKSUM,
     TEXT,
-    fingerprint,
-    install_adapter,
-    read_adapter,
-    write_adapter,
+    install_exported_model,
+    read_exported_model,
+    sha256_of_tensors,
+    write_exported_model,
 )
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
@@ -31,7 +30,7 @@ PLANS = {
     "dataset_name": "Dataset901_Blobs",
     "plans_name": "nnUNetPlans",
     "label_manager": "LabelManager",
-    "configurations": {"3d_fullres": {"architecture": {}}},
+    "configurations": {"3d_fullres": {"architecture": {}, "patch_size": [32, 32, 32]}},
 }
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
 MODEL = "nnUNetTrainerTPMamba_tiny__nnUNetPlans__3d_fullres"
@@ -44,7 +43,7 @@ def tiny_trainer(config):
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """Two folds of a tiny model, as nnU-Net leaves them, and the weights that stand for SAM's."""
-    monkeypatch.setattr(adapter_model, "recursive_find_trainer_class_by_name", lambda name: tiny_trainer(TINY))
+    monkeypatch.setattr(exported_model, "recursive_find_trainer_class_by_name", lambda name: tiny_trainer(TINY))
     sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
     model = tmp_path / "results" / PLANS["dataset_name"] / MODEL
     networks = {}
@@ -68,12 +67,12 @@ def trained(tmp_path, monkeypatch):
 
 @pytest.fixture
 def exported(trained):
-    write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+    write_exported_model(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
     return trained
 
 
 def test_comes_back_bit_for_bit(exported, tmp_path):
-    model = install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    model = install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
     assert model.relative_to(tmp_path / "elsewhere") == exported.model.relative_to(tmp_path / "results")
     for fold, network in exported.networks.items():
         checkpoint = torch.load(model / f"fold_{fold}" / "checkpoint_final.pth", weights_only=True)
@@ -87,38 +86,40 @@ def test_comes_back_bit_for_bit(exported, tmp_path):
 
 
 def test_holds_no_weight_of_sams_and_none_twice(exported):
-    _, folds = read_adapter(exported.file)
+    _, folds = read_exported_model(exported.file)
     for fold, tensors in folds.items():
         network = exported.networks[fold]
         trained = {name for name, x in network.named_parameters() if x.requires_grad}
         assert tensors.keys() == trained
-        assert fingerprint(tensors) != fingerprint(folds["1" if fold == "0" else "0"])
+        assert sha256_of_tensors(tensors) != sha256_of_tensors(folds["1" if fold == "0" else "0"])
 
 
-def test_the_fingerprint_is_that_of_the_sam_file(exported):
-    description, _ = read_adapter(exported.file)
-    assert description.sam == fingerprint(exported.sam)
+def test_the_sha256_is_that_of_the_sam_file(exported):
+    description, _ = read_exported_model(exported.file)
+    assert description.sam == sha256_of_tensors(exported.sam)
 
 
 def test_refuses_another_sam(exported, tmp_path):
     other = {**exported.sam, "pos_embed": exported.sam["pos_embed"] + 1e-6}
-    with pytest.raises(ValueError, match=f"trained on other SAM weights.*{fingerprint(exported.sam)}.*TPMAMBA_SAM"):
-        install_adapter(exported.file, other, tmp_path / "elsewhere")
+    with pytest.raises(
+        ValueError, match=f"trained on other SAM weights.*{sha256_of_tensors(exported.sam)}.*TPMAMBA_SAM"
+    ):
+        install_exported_model(exported.file, other, tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_never_overwrites_a_model(exported):
     with pytest.raises(FileExistsError, match="move it away"):
-        install_adapter(exported.file, exported.sam, exported.model.parents[1])
+        install_exported_model(exported.file, exported.sam, exported.model.parents[1])
 
 
 def test_an_interrupted_installation_leaves_nothing(exported, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(adapter_file.torch, "save", full)
+    monkeypatch.setattr(exported_file.torch, "save", full)
     with pytest.raises(OSError, match=r"could not be written .*No space left.* MB are free there; nothing is left"):
-        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+        install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere" / PLANS["dataset_name"]).iterdir()) == []
 
 
@@ -128,17 +129,17 @@ def test_a_full_disk_is_told_and_holds_nothing_half_written(exported, tmp_path):
         with pytest.raises(
             OSError, match=r"could not be written \(.*No space left.*MB are free there; nothing is left"
         ):
-            write_adapter(exported.model, ["0", "1"], "checkpoint_final.pth", disk / "model.safetensors")
+            write_exported_model(exported.model, ["0", "1"], "checkpoint_final.pth", disk / "model.safetensors")
         with pytest.raises(OSError, match=r"could not be written \(.+\); \d MB are free there; nothing is left"):
-            install_adapter(exported.file, exported.sam, disk)
+            install_exported_model(exported.file, exported.sam, disk)
         assert not [path for path in disk.rglob("*") if path.is_file()]
 
 
 def test_refuses_a_model_that_trains_all(trained, monkeypatch):
     scratch = tiny_trainer(replace(TINY, pretrained=False))
-    monkeypatch.setattr(adapter_model, "recursive_find_trainer_class_by_name", lambda name: scratch)
+    monkeypatch.setattr(exported_model, "recursive_find_trainer_class_by_name", lambda name: scratch)
     with pytest.raises(ValueError, match="nnUNetv2_export_model_to_zip"):
-        write_adapter(trained.model, ["0"], "checkpoint_final.pth", trained.file)
+        write_exported_model(trained.model, ["0"], "checkpoint_final.pth", trained.file)
     assert not trained.file.exists()
 
 
@@ -163,15 +164,15 @@ def edit_checkpoint(trained, fold, change):
 def test_exports_nothing_that_could_not_be_installed(trained, change, message):
     edit_checkpoint(trained, 1, change)
     with pytest.raises(ValueError, match=message):
-        write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+        write_exported_model(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
     assert not trained.file.exists()
 
 
 def test_others_may_read_what_is_written(trained, tmp_path):
     former = os.umask(0o002)
     try:
-        write_adapter(trained.model, ["0"], "checkpoint_final.pth", trained.file)
-        model = install_adapter(trained.file, trained.sam, tmp_path / "elsewhere")
+        write_exported_model(trained.model, ["0"], "checkpoint_final.pth", trained.file)
+        model = install_exported_model(trained.file, trained.sam, tmp_path / "elsewhere")
     finally:
         os.umask(former)
     assert trained.file.stat().st_mode & 0o777 == 0o664
@@ -183,26 +184,26 @@ def test_what_a_killed_installation_left_is_removed(exported, tmp_path):
     left = tmp_path / "elsewhere" / PLANS["dataset_name"] / f".unfinished-{MODEL}-xyz" / MODEL
     left.mkdir(parents=True)
     (left / "plans.json").write_text("half")
-    model = install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+    model = install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
     assert list(model.parent.iterdir()) == [model]
 
 
 def test_refuses_folds_of_different_sams(trained):
     edit_checkpoint(trained, 1, lambda x: x["network_weights"]["encoder.pos_embed"].add_(1))
     with pytest.raises(ValueError, match="do not share one SAM file"):
-        write_adapter(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
+        write_exported_model(trained.model, ["0", "1"], "checkpoint_final.pth", trained.file)
 
 
 def test_names_a_missing_checkpoint(trained):
     with pytest.raises(ValueError, match=r"checkpoint_best\.pth does not exist; finish this training"):
-        write_adapter(trained.model, ["0"], "checkpoint_best.pth", trained.file)
+        write_exported_model(trained.model, ["0"], "checkpoint_best.pth", trained.file)
 
 
 def test_says_what_to_do_about_a_trainer_that_is_not_found(exported, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
     with pytest.raises(ValueError, match="export nnUNet_extTrainer="):
-        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+        install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
 
 
 def rewrite(file, change):
@@ -212,7 +213,7 @@ def rewrite(file, change):
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     change(header, tensors)
     text = json.dumps(header)
-    safetensors.torch.save_file(tensors, file, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    safetensors.torch.save_file(tensors, file, {TEXT: text, CHECKSUM: sha256_of_tensors(tensors, text)})
 
 
 ARCHITECTURE = {
@@ -234,7 +235,7 @@ ARCHITECTURE = {
 
 
 def test_runs_nothing_that_plans_name(exported, tmp_path, monkeypatch):
-    """With a stock trainer nnU-Net would: its public SAM file has a known fingerprint, so only the trainer stops it."""
+    """With a stock trainer nnU-Net would: its public SAM file has known tensors, so only the trainer stops it."""
     monkeypatch.undo()
     ran = tmp_path / "ran"
     architecture = json.loads(json.dumps(ARCHITECTURE))
@@ -246,7 +247,7 @@ def test_runs_nothing_that_plans_name(exported, tmp_path, monkeypatch):
 
     rewrite(exported.file, change)
     with pytest.raises(ValueError, match="nnUNetTrainer is no trainer of a network with SAM"):
-        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+        install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
     assert not ran.exists()
     with pytest.raises(TypeError, match="not a Module subclass"):  # the attack does work on nnU-Net
         nnUNetTrainer.build_network_architecture(
@@ -269,13 +270,13 @@ def test_refuses_names_that_lead_elsewhere(exported, name, entry):
 
     rewrite(exported.file, change)
     with pytest.raises(ValueError, match=r"is refused: .* no name of nnU-Net's"):
-        read_adapter(exported.file)
+        read_exported_model(exported.file)
 
 
 def test_refuses_tensors_that_do_not_fit(exported, tmp_path):
     rewrite(exported.file, lambda header, tensors: tensors.pop(min(tensors)))
     with pytest.raises(ValueError, match="fold 0 has other tensors"):
-        install_adapter(exported.file, exported.sam, tmp_path / "elsewhere")
+        install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize("where", [0.0, 0.001, 0.01, 0.5, 0.999])
@@ -283,13 +284,13 @@ def test_notices_one_flipped_bit(exported, where):
     content = bytearray(exported.file.read_bytes())
     content[int(where * len(content))] ^= 1
     exported.file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is no adapter file of .*, or damaged"):
-        read_adapter(exported.file)
+    with pytest.raises(ValueError, match=r"is no file of .*, or damaged"):
+        read_exported_model(exported.file)
 
 
 def test_names_a_file_that_is_none(tmp_path):
     with pytest.raises(FileNotFoundError, match="nnUNetv2_tpmamba export"):
-        read_adapter(tmp_path / "absent.safetensors")
+        read_exported_model(tmp_path / "absent.safetensors")
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="is no adapter file"):
-        read_adapter(tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="is no file of `nnUNetv2_tpmamba export`"):
+        read_exported_model(tmp_path / "other.safetensors")

@@ -28,7 +28,7 @@ from support.damage import (
 )
 
 from nnunetv2_tpmamba.networks.sam.weights import NEEDED, read_sam_checkpoint
-from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, fingerprint, read_adapter
+from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, read_exported_model, sha256_of_tensors
 
 FILE_EXAMPLES = 400  # of each of the kinds of small files
 WHOLE_MODEL_EXAMPLES = 100
@@ -168,7 +168,7 @@ def test_a_small_zip_file_that_unpacks_to_much(folder):
 
 def adapter(text):
     tensors = {"0/decoder.weight": torch.arange(6.0).reshape(2, 3), "1/decoder.weight": torch.ones(2, 3)}
-    return safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: fingerprint(tensors, text)})
+    return safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: sha256_of_tensors(tensors, text)})
 
 
 ADAPTER = asdict(
@@ -180,9 +180,9 @@ ADAPTER = asdict(
 )
 
 
-def read_adapter_or_refuse(path):
+def read_exported_model_or_refuse(path):
     try:
-        return *read_adapter(path), None
+        return *read_exported_model(path), None
     except ValueError as error:
         return None, None, str(error)
 
@@ -192,16 +192,16 @@ def test_damaged_adapter_files_are_refused(edit, folder):
     path = folder / "sam.pth"
     content = adapter(json.dumps(ADAPTER))
     path.write_bytes(content)
-    assert read_adapter(path)[0] == Description(**ADAPTER)
+    assert read_exported_model(path)[0] == Description(**ADAPTER)
 
     @settings(max_examples=ADAPTER_EXAMPLES, **EXAMPLES)
     @given(damages())
     def check(change):
         changed = edit(content, change)
         path.write_bytes(changed)
-        description, folds, message = read_adapter_or_refuse(path)
+        description, folds, message = read_exported_model_or_refuse(path)
         if message is not None:
-            assert message.startswith(f"{path} is no adapter file")
+            assert message.startswith(f"{path} is no file of ")
         else:  # the damage did no harm, for instance a double blank in the header
             assert description == Description(**ADAPTER)
             assert folds["0"]["decoder.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -216,9 +216,9 @@ def test_adapter_files_of_an_attacker_are_refused_or_named_as_nnunet_names(tmp_p
     path = tmp_path_factory.getbasetemp() / "adapter.safetensors"
     text = change(json.dumps(ADAPTER).encode()).decode(errors="replace")
     path.write_bytes(adapter(text))
-    description, _, message = read_adapter_or_refuse(path)
+    description, _, message = read_exported_model_or_refuse(path)
     if message is not None:
-        assert re.match(rf"{path} is (no adapter file|refused)", message)
+        assert re.match(rf"{path} is (no file of|refused)", message)
     else:
         assert len(description.model.parts) == 2
         assert ".." not in str(description.model)
