@@ -1,7 +1,6 @@
 """Forward of the whole network, one patch: beside timm's bare encoder on the same slices, and nnU-Net's own network."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 
 from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
-from nnunetv2_tpmamba.networks.ops import operator
-from nnunetv2_tpmamba.networks.ops.implementations import Implementation
+from nnunetv2_tpmamba.networks.ops.implementations import Implementation, using
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
 from .encoder import sam_encoder, timm_forward
@@ -76,8 +74,18 @@ def whole_network(
 
 
 def seconds_in_scans(call: Callable[[], object], device: torch.device) -> float:
-    """How much of ``call`` is spent in forward passes of the selective scan."""
-    with _stopwatch(device) as seconds:
+    """Measure how much of ``call`` is spent in forward passes of the selective scan."""
+    seconds: list[float] = []
+
+    def clocked(chosen: Implementation) -> Implementation:
+        def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+            taken, result = clock(partial(chosen.forward, *inputs), device)
+            seconds.append(taken)
+            return result
+
+        return chosen._replace(forward=forward)
+
+    with using(clocked):
         call()
     return sum(seconds)
 
@@ -122,26 +130,3 @@ def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
             build_unet(1, setting.num_classes, topology, deep_supervision=False).to(setting.device), against=OURS
         )
     return makers
-
-
-@contextmanager
-def _stopwatch(device: torch.device) -> Iterator[list[float]]:
-    """The seconds of each forward scan while it is open: the operator is handed clocked implementations."""
-    seconds: list[float] = []
-    choose = operator.implementation_for
-
-    def choose_clocked(*arguments: object) -> Implementation:
-        chosen = choose(*arguments)
-
-        def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-            taken, result = clock(partial(chosen.forward, *inputs), device)
-            seconds.append(taken)
-            return result
-
-        return chosen._replace(forward=forward)
-
-    operator.implementation_for = choose_clocked  # type: ignore[assignment]
-    try:
-        yield seconds
-    finally:
-        operator.implementation_for = choose

@@ -18,19 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.files import sha256
-    from nnunetv2_tpmamba.networks.sam import download, weights
+    from nnunetv2_tpmamba.networks.sam import download
+    from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
-    if args.to is None:
-        path = download.find_sam_checkpoint().absolute()
-    else:
-        path = download.download_sam_checkpoint(args.to).absolute()
-    encoder = weights.read_sam_checkpoint(path)
+    path = download.find_sam_checkpoint() if args.to is None else download.download_sam_checkpoint(args.to)
+    path = path.absolute()
+    weights = read_sam_checkpoint(path)
     digest = sha256(path)
     print(f"file:   {path}")
     print(f"size:   {path.stat().st_size} bytes")
     print(f"sha256: {digest}{' (as published by Meta)' if digest == download.META_SHA256 else ''}")
-    print(f"check:  SAM ViT-B, all {len(encoder)} tensors of the image encoder are there and finite")
+    print(f"check:  SAM ViT-B, all {len(weights)} tensors of the image encoder are there and finite")
     if args.to is not None:
         print("\nTo use this file, also after copying it elsewhere, set its path:")
-        print(f"export {weights.ENVIRONMENT_VARIABLE}={shlex.quote(str(path))}")
+        print(f"export {download.ENVIRONMENT_VARIABLE}={shlex.quote(str(path))}")
     return 0

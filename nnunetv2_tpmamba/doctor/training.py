@@ -88,8 +88,9 @@ def check_scan() -> Finding:
 
 def check_sam() -> Finding:
     """Is SAM's file there, complete and finite? Nothing is downloaded."""
-    from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
-    from nnunetv2_tpmamba.networks.sam.weights import ENVIRONMENT_VARIABLE, META_FILE, NEEDED, read_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.download import ENVIRONMENT_VARIABLE, META_FILE, find_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.errors import SamFileError
+    from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
     try:
         path = find_sam_checkpoint(download=False)
@@ -100,7 +101,7 @@ def check_sam() -> Finding:
             f"without: copy Meta's {META_FILE} here and export {ENVIRONMENT_VARIABLE}=/path/to/{META_FILE}",
             "nnUNetTrainerTPMamba_small, _scratch and _demo train without the file, and no prediction needs it",
         )
-        return Finding(FAIL, f"SAM file: {str(error).removesuffix(f'; {NEEDED}')}", advice)
+        return Finding(FAIL, f"SAM file: {error.reason if isinstance(error, SamFileError) else error}", advice)
     return Finding(OK, f"SAM file: {path}, all {len(weights)} tensors of the image encoder are there and finite")
 
 

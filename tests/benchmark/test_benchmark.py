@@ -24,7 +24,7 @@ from nnunetv2_tpmamba.benchmark.scan import random_inputs, shapes, step_loop
 from nnunetv2_tpmamba.benchmark.setting import Setting
 from nnunetv2_tpmamba.benchmark.task import Contestant, Row, Task
 from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
-from nnunetv2_tpmamba.networks.ops import operator
+from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
 
 CPU = torch.device("cpu")
@@ -166,12 +166,12 @@ def test_scans_have_the_networks_shapes():
     assert (u.shape[2], *A.shape) == (192, 192, 16)
 
 
-def test_scans_take_part_of_a_forward_and_the_operator_is_as_before():
-    before = operator.implementation_for
+def test_scans_take_part_of_a_forward_and_run_afterwards_as_before():
+    before = implementation_for("cpu")
     network = TPMamba(1, 2, SMALL.config)
     seconds = seconds_in_scans(predicting(network, random_volume(SMALL, (32, 32, 32)), SMALL), CPU)
     assert seconds > 0
-    assert operator.implementation_for is before
+    assert implementation_for("cpu") == before
 
 
 def test_stock_network_is_what_nnunet_plans():

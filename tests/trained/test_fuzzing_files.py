@@ -27,7 +27,8 @@ from support.damage import (
     zipped,
 )
 
-from nnunetv2_tpmamba.networks.sam.weights import NEEDED, read_sam_checkpoint
+from nnunetv2_tpmamba.networks.sam.errors import ADVICE
+from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, read_exported_model, sha256_of_tensors
 
 FILE_EXAMPLES = 400  # of each of the kinds of small files
@@ -95,7 +96,7 @@ def read_or_refuse(path, content):
         message = str(error)
     if weights is None:
         assert message.startswith(f"{path} ")
-        assert message.endswith(f"; {NEEDED}")
+        assert message.endswith(f"; {ADVICE}")
         return message
     assert len(weights) == 171
     assert all(x.dtype == torch.float32 and x.device.type == "cpu" and x.isfinite().all() for x in weights.values())

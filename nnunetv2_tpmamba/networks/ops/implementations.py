@@ -3,7 +3,8 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,14 @@ from .reference import selective_scan_reference
 
 
 class Implementation(NamedTuple):
-    """A forward and a backward as in :mod:`.loop`; ``note`` says why those before it were not chosen, if there are."""
+    """A forward and a backward pass as in :mod:`.loop`.
+
+    Args:
+        name: what it is called in messages.
+        forward, backward: take and return what the functions of :mod:`.loop` do.
+        max_d_state: the most states per channel that it can hold.
+        note: why the implementations that were tried before it are not used, if there are any.
+    """
 
     name: str
     forward: Callable[..., tuple[Tensor, Tensor]]
@@ -25,20 +33,46 @@ class Implementation(NamedTuple):
 
 
 LOOP = Implementation("PyTorch loop", loop.scan_forward, loop.scan_backward)
-FASTER = {  # name and module of those to try before the loop, in this order; float32 only
+FASTER = {  # name and module of each that is tried before the loop, in this order; they compute in float32 only
     "cpu": [("numba", "numba_cpu")],
     "cuda": [("Triton", "triton_cuda"), ("mamba-ssm", "mamba_ssm")],
 }
 
 
-@lru_cache
+Replacement = Callable[[Implementation], Implementation]
+_replacements: list[Replacement] = []  # of the whole process, since backward passes run in threads of their own
+
+
 def implementation_for(device_type: str, dtype: torch.dtype = torch.float32) -> Implementation:
-    """The implementation to use on ``device_type`` (``"cpu"``, ``"cuda"``, ``"mps"``), tried once per process."""
-    return LOOP if dtype != torch.float32 else next(_working(device_type))
+    """Choose the implementation to use on ``device_type`` (``"cpu"``, ``"cuda"``, ``"mps"``)."""
+    chosen = first_working(device_type) if dtype == torch.float32 else LOOP
+    for replacement in _replacements:
+        chosen = replacement(chosen)
+    return chosen
+
+
+@contextmanager
+def using(replacement: Replacement) -> Iterator[None]:
+    """Run all scans of the process, in every thread, on another implementation while the ``with`` statement lasts.
+
+    Args:
+        replacement: is given the implementation that would run, and returns the one to run instead.
+    """
+    _replacements.append(replacement)
+    try:
+        yield
+    finally:
+        _replacements.remove(replacement)
+
+
+@cache
+def first_working(device_type: str) -> Implementation:
+    """Find the fastest implementation that works on ``device_type`` in float32; they are tried once per process."""
+    return next(_working(device_type))
 
 
 def available_implementations(device_type: str) -> list[Implementation]:
-    """All that work on ``device_type`` in float32, the one in use first."""
+    """Find all implementations that work on ``device_type`` in float32, the fastest first."""
     return list(_working(device_type))
 
 
@@ -60,17 +94,22 @@ def _working(device_type: str) -> Iterator[Implementation]:
 
 
 def why_unusable(implementation: Implementation, device: torch.device) -> str:
-    """Run ``implementation`` on a small input: "" if its output is the reference's and its gradients are the loop's."""
+    """Run ``implementation`` on a small input, and say what is wrong with it; "" if nothing is.
+
+    Its output must agree with the reference's, and its gradients with the loop's.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator).to(device)
 
-    L, E, N = 2 * CHUNK + 3, 16, 16  # kernels are compiled for N and for whether 16 divides E: those of the network
+    # Kernels are compiled for one N, and for channels that 16 divides or does not: these are as in the network.
+    L, E, N = 2 * CHUNK + 3, 16, 16
     inputs = [random(2, L, E), random(2, L, E), -random(E, N), random(2, L, N), random(2, L, N), random(E)]
     grad_y = random(2, L, E)
     try:
-        # the first call may come from inside the operator, where autograd records nothing: the loop has a backward
+        # The first call may come from inside the operator, where autograd records nothing: only the loop's own backward
+        # pass gives the expected gradients there.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             _, states = LOOP.forward(*inputs)
             expected = (selective_scan_reference(*inputs), *LOOP.backward(grad_y, *inputs, states))
@@ -83,5 +122,5 @@ def why_unusable(implementation: Implementation, device: torch.device) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong, for a line of a log or a table."""
+    """Shorten an error to its kind and the first line of its text, for a line of a log or a table."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

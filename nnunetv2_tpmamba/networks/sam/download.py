@@ -14,20 +14,30 @@ from tqdm import tqdm
 
 from nnunetv2_tpmamba.files import sha256
 
-from .weights import ENVIRONMENT_VARIABLE, HUB_FILES, HUB_REPOSITORY, META_FILE, META_URL, NEEDED, read_sam_checkpoint
+from .errors import MissingSamFileError, SamFileError
+from .weights import read_sam_checkpoint
 
+ENVIRONMENT_VARIABLE = "TPMAMBA_SAM_CHECKPOINT"
+META_URL = "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth"
+META_FILE = META_URL.rpartition("/")[2]
 META_SHA256 = "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"  # 01ec64 begins the file's MD5
+HUB_REPOSITORY = "timm/samvit_base_patch16.sa1b"
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the first is downloaded, either is used when cached
 HUB_FILE_KEPT_AS = "samvit_base_patch16.sa1b.safetensors"  # every repository of the hub has a model.safetensors
 
-CONNECTION_TIMEOUT = 10.0  # s to wait for a host
+CONNECTION_TIMEOUT = 10.0  # s to wait for a host's answer
 STALL_TIMEOUT = 60.0  # s to wait for the next bytes
 LOCK_TIMEOUT = 1800.0  # s to wait for another process's download
 
 
 def find_sam_checkpoint(download: bool = True) -> Path:
-    """Return the path of the SAM ViT-B file; ``sam_weights.read_sam_checkpoint`` then checks it.
+    """Find the SAM ViT-B file and return its path; :func:`.weights.read_sam_checkpoint` then checks the file.
 
-    The environment variable decides if it is set; then come torch's cache and Hugging Face's, then the download.
+    If the environment variable is set, it alone decides. Else the caches of torch and of Hugging Face are searched, and
+    at last the file is downloaded.
+
+    Args:
+        download: fetch the file if there is none on this machine.
 
     Raises:
         FileNotFoundError: the variable names no file, or no file was found and none could be downloaded.
@@ -36,23 +46,23 @@ def find_sam_checkpoint(download: bool = True) -> Path:
         path = Path(named).expanduser()
         if not path.is_file():
             state = "is a folder" if path.is_dir() else "does not exist"
-            raise FileNotFoundError(
-                f"{ENVIRONMENT_VARIABLE} is set to {path}, which {state}; correct or unset the variable; {NEEDED}"
+            raise MissingSamFileError(
+                f"{ENVIRONMENT_VARIABLE} is set to {path}, which {state}; correct or unset the variable"
             )
         return path
     if cached := _find_kept(_cache_folder()) or _find_in_hub_cache():
         return cached
-    advice = NEEDED
+    reasons = [
+        f"no SAM ViT-B file was found: {ENVIRONMENT_VARIABLE} is not set, {_cache_folder()} holds neither {META_FILE} "
+        f"nor {HUB_FILE_KEPT_AS}, Hugging Face's cache {huggingface_hub.constants.HF_HUB_CACHE} holds no "
+        f"{HUB_REPOSITORY}"
+    ]
     if download:
         try:
             return download_sam_checkpoint()
-        except OSError as error:
-            advice = str(error)
-    raise FileNotFoundError(
-        f"no SAM ViT-B file was found: {ENVIRONMENT_VARIABLE} is not set, {_cache_folder()} holds neither {META_FILE} "
-        f"nor {HUB_FILE_KEPT_AS}, Hugging Face's cache {huggingface_hub.constants.HF_HUB_CACHE} holds no "
-        f"{HUB_REPOSITORY}; {advice}"
-    )
+        except MissingSamFileError as error:
+            reasons.append(error.reason)
+    raise MissingSamFileError("; ".join(reasons))
 
 
 def download_sam_checkpoint(to: str | os.PathLike[str] | None = None) -> Path:
@@ -64,22 +74,22 @@ def download_sam_checkpoint(to: str | os.PathLike[str] | None = None) -> Path:
         to: the folder, made if needed; the default is torch's cache, where ``find_sam_checkpoint`` looks.
 
     Raises:
-        OSError: the folder cannot be written to, or neither source delivered.
+        FileNotFoundError: the folder cannot be written to, or neither source delivered the file.
     """
     folder = _cache_folder() if to is None else Path(to).expanduser()
     if kept := _find_kept(folder):
         return kept
     if huggingface_hub.constants.HF_HUB_OFFLINE:
-        raise OSError(f"HF_HUB_OFFLINE is set, so nothing was downloaded; {NEEDED}")
+        raise MissingSamFileError("HF_HUB_OFFLINE is set, so nothing was downloaded")
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".sam_vit_b-", dir=folder)))
         except OSError as error:
-            raise OSError(
-                f"cannot download into {folder} ({error.strerror}): name another folder with `--to`; {NEEDED}"
+            raise MissingSamFileError(
+                f"cannot download into {folder} ({error.strerror}): name another folder with `--to`"
             ) from error
-        # The lock only spares a second download: where the file system has no locks, two are slower but as safe.
+        # The lock only saves a second download: two at once, where a file system has no locks, are slower but as safe.
         with contextlib.suppress(OSError, NotImplementedError):
             stack.enter_context(filelock.FileLock(folder / ".sam_vit_b.lock", LOCK_TIMEOUT, fallback_to_soft=False))
         if kept := _find_kept(folder):
@@ -92,13 +102,13 @@ def download_sam_checkpoint(to: str | os.PathLike[str] | None = None) -> Path:
                 return file.replace(folder / file.name)
             except Exception as error:  # the hub lets errors of its HTTP client through, and changes that client
                 cause = first_cause(error)
-                reason = str(cause).removesuffix(f"; {NEEDED}") or type(cause).__name__
+                reason = cause.reason if isinstance(cause, SamFileError) else str(cause) or type(cause).__name__
                 failures.append(f"from {source} ({reason})")
-    raise OSError(f"could not download {' nor '.join(failures)}; {NEEDED}")
+    raise MissingSamFileError(f"could not download {' nor '.join(failures)}")
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What began it: HTTP clients wrap that in three or four errors of their own, each longer than the last."""
+    """Return the error that began it, which HTTP clients wrap in three or four others, each longer than the last."""
     while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = cause
     return error
@@ -118,7 +128,7 @@ def _find_in_hub_cache() -> Path | None:
 
 
 def _fetch_from_meta(folder: Path) -> Path:
-    """Not by torch's own function, which waits for ever when a transfer stalls."""
+    """Download Meta's file; torch's own function for that waits for ever when a transfer stalls."""
     file = folder / META_FILE
     with (
         requests.get(META_URL, stream=True, timeout=(CONNECTION_TIMEOUT, STALL_TIMEOUT)) as answer,
@@ -137,8 +147,8 @@ def _fetch_from_hub(folder: Path) -> Path:
     url = huggingface_hub.hf_hub_url(HUB_REPOSITORY, HUB_FILES[0])
     if not url.startswith("https://"):  # HF_ENDPOINT says where the hub is
         raise ValueError(f"{url} is not https")
-    # asked first, because the hub's client repeats its question to a host it cannot reach; of large files a SHA-256
-    published = huggingface_hub.get_hf_file_metadata(url, timeout=CONNECTION_TIMEOUT).etag
+    # This question has a time limit; the download's client asks a host that it cannot reach again and again.
+    published = huggingface_hub.get_hf_file_metadata(url, timeout=CONNECTION_TIMEOUT).etag  # a large file's SHA-256
     file = Path(huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILES[0], local_dir=folder))
     return _checked(file, published).replace(folder / HUB_FILE_KEPT_AS)
 

@@ -1,8 +1,8 @@
 """Read and check the SAM ViT-B checkpoint.
 
 Two files hold the same weights: Meta's ``sam_vit_b_01ec64.pth`` (all of SAM, pickled) and timm's ``model.safetensors``
-(the image encoder). Which of the two a file is follows from its content, never from its name. Whatever goes wrong stops
-the caller with an error: nothing here falls back to random weights.
+(the image encoder). The content of a file decides which of the two it is, never its name. Whatever goes wrong is an
+error: nothing here falls back to random weights.
 """
 
 import os
@@ -17,20 +17,11 @@ import timm
 import torch
 from torch import Tensor
 
-ENVIRONMENT_VARIABLE = "TPMAMBA_SAM_CHECKPOINT"
-META_URL = "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth"
-META_FILE = META_URL.rpartition("/")[2]
-HUB_REPOSITORY = "timm/samvit_base_patch16.sa1b"
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # the first is downloaded, either is used when cached
-
-NEEDED = (
-    "a SAM ViT-B file is needed: run `nnUNetv2_tpmamba weights` on a machine with internet access (and copy the file), "
-    f"or set {ENVIRONMENT_VARIABLE} to a copy of Meta's {META_FILE} or of {HUB_REPOSITORY}'s {HUB_FILES[0]}"
-)
+from .errors import MissingSamFileError, UnusableSamFileError
 
 
 def read_sam_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Return SAM ViT-B's image encoder without its neck, under timm's names, in float32, on the CPU.
+    """Read SAM ViT-B's image encoder without its neck, under timm's names, in float32, on the CPU.
 
     A file is accepted if it has exactly the encoder's tensors, each in its shape and finite. The values are not
     compared with Meta's, so a fine-tuned SAM ViT-B passes too.
@@ -41,16 +32,16 @@ def read_sam_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; {NEEDED}")
+        raise UnusableSamFileError(f"{path} is a folder")
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; {NEEDED}")
+        raise MissingSamFileError(f"{path} does not exist")
     weights = remap_to_timm(_load_tensors(path))
     _check_is_vit_b(weights, path)
     return {name: tensor.detach().float() for name, tensor in weights.items()}
 
 
 def remap_to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keep the image encoder without neck and head, under timm's names, whichever of the two layouts comes in.
+    """Select the image encoder without neck and head from either layout, and give its tensors timm's names.
 
     Source: ``checkpoint_filter_fn`` of ``timm.models.vision_transformer_sam``, which keeps the neck.
     """
@@ -71,7 +62,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
     is_torch = head.startswith((b"PK\x03\x04", b"\x80"))  # a zip archive; before torch 1.6 a bare pickle
     if not is_safetensors and not is_torch:
         state = f"is no checkpoint (it begins with {head!r})" if head else "is empty"
-        raise ValueError(f"{path} {state}; {NEEDED}")
+        raise UnusableSamFileError(f"{path} {state}")
     try:
         if is_safetensors:
             loaded = safetensors.torch.load_file(path)
@@ -81,22 +72,22 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
             with path.open("rb") as file:  # given a path, torch goes by its extension
                 loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # OSError, EOFError, KeyError, RuntimeError and more, depending on where the damage is
-        # Raised without its cause, because torch's text advises to load with weights_only=False.
+        # The new error hides its cause, because torch's text advises to load with weights_only=False.
         if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
-            raise ValueError(
-                f"{path} is refused: besides tensors it holds {found[1]}, and reading that could run code; {NEEDED}"
+            raise UnusableSamFileError(
+                f"{path} is refused: besides tensors it holds {found[1]}, and reading that could run code"
             ) from None
         size = f"{path.stat().st_size} bytes"
-        raise ValueError(
-            f"{path} ({size}) is truncated or damaged ({type(error).__name__}); delete it; {NEEDED}"
+        raise UnusableSamFileError(
+            f"{path} ({size}) is truncated or damaged ({type(error).__name__}); delete it"
         ) from None
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
-        raise ValueError(f"{path} holds no state dict; {NEEDED}")
+        raise UnusableSamFileError(f"{path} holds no state dict")
     return loaded
 
 
 def _check_unpacks_to_itself(path: Path) -> None:
-    """Refuse a small zip file that fills the memory: torch stores tensors uncompressed, and each once."""
+    """Refuse a small zip file that would fill the memory: torch stores every tensor once, and uncompressed."""
     with zipfile.ZipFile(path) as archive:
         if sum(record.file_size for record in archive.infolist()) > path.stat().st_size:
             raise zipfile.BadZipFile(f"{path} unpacks to more than it holds")
@@ -108,14 +99,14 @@ def _check_is_vit_b(weights: dict[str, Tensor], path: Path) -> None:
     expected = {name: str(tuple(tensor.shape)) for name, tensor in remap_to_timm(vit_b.state_dict()).items()}
     found = {name: _form(value) for name, value in weights.items()}
     if found != expected:
-        raise ValueError(f"{path} is {_describe(found, expected)}; {NEEDED}")
+        raise UnusableSamFileError(f"{path} is {_describe(found, expected)}")
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{path} is damaged: {name} has values that are not finite; delete it; {NEEDED}")
+            raise UnusableSamFileError(f"{path} is damaged: {name} has values that are not finite; delete it")
 
 
 def _form(value: object) -> str:
-    """The shape of a plain tensor in at least half precision, else what it is instead."""
+    """Describe a value by its shape if it is a plain tensor in at least half precision, and else by its kind."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     if value.layout != torch.strided:

@@ -1,7 +1,7 @@
+"""Downloading SAM's file: whole, checked, once, and given up when a source does not deliver."""
+
 import hashlib
-import io
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,64 +16,13 @@ import huggingface_hub
 import pytest
 import requests
 import timm
-import torch
+from support.sam_sources import TWO_WAYS, answer_of, fail
 
-from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.networks.sam import download as sam_download
-from nnunetv2_tpmamba.networks.sam.download import download_sam_checkpoint, find_sam_checkpoint
+from nnunetv2_tpmamba.networks.sam.download import download_sam_checkpoint
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
-TWO_WAYS = r"`nnUNetv2_tpmamba weights`.*TPMAMBA_SAM_CHECKPOINT.*sam_vit_b_01ec64\.pth.*model\.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def empty_caches(monkeypatch, tmp_path):
-    monkeypatch.delenv("TPMAMBA_SAM_CHECKPOINT", raising=False)
-    monkeypatch.delenv("TORCH_HUB", raising=False)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    # huggingface_hub reads HF_HOME and HF_HUB_OFFLINE once, at import
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-
-
-def answer_of(content):
-    """What ``requests`` gives for a file of this content."""
-    answer = requests.Response()
-    answer.status_code, answer.raw = 200, io.BytesIO(content)
-    return answer
-
-
-@pytest.fixture
-def sources(monkeypatch, tiny_checkpoint):
-    """Both sources answer with the tiny checkpoint, without a network; returns the log of their calls."""
-    calls = []
-
-    digest = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
-
-    def meta(url, stream, timeout):
-        assert url == sam_download.META_URL
-        calls.append("meta")
-        return answer_of(tiny_checkpoint.read_bytes())
-
-    def hub(repo_id, filename, local_dir):
-        assert (repo_id, filename) == ("timm/samvit_base_patch16.sa1b", "model.safetensors")
-        calls.append("hub")
-        return shutil.copy(tiny_checkpoint, Path(local_dir) / filename)
-
-    monkeypatch.setattr(requests, "get", meta)
-    monkeypatch.setattr(sam_download, "META_SHA256", digest)
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: SimpleNamespace(etag=digest))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
-    return calls
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def unknown_host(*args, **kwargs):
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown_host)
+pytestmark = pytest.mark.usefixtures("empty_caches")
 
 
 def test_sources_are_those_of_timm():
@@ -81,151 +30,6 @@ def test_sources_are_those_of_timm():
 
     assert config.url == sam_download.META_URL
     assert config.hf_hub_id == sam_download.HUB_REPOSITORY
-
-
-# Finding
-
-
-def put_in_torch_cache(tmp_path, checkpoint, name="sam_vit_b_01ec64.pth"):
-    folder = tmp_path / "torch" / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return Path(shutil.copy(checkpoint, folder / name))
-
-
-def put_in_hub_cache(tmp_path, checkpoint, name="model.safetensors"):
-    repository = tmp_path / "hf" / "hub" / "models--timm--samvit_base_patch16.sa1b"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    return Path(shutil.copy(checkpoint, repository / "snapshots" / ("0" * 40) / name))
-
-
-def test_environment_variable_comes_first(monkeypatch, tiny_checkpoint, tmp_path):
-    put_in_torch_cache(tmp_path, tiny_checkpoint)
-    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tiny_checkpoint))
-
-    assert find_sam_checkpoint() == tiny_checkpoint
-
-
-@pytest.mark.parametrize(("name", "state"), [("none.pth", "does not exist"), ("", "is a folder")])
-def test_wrong_environment_variable_is_never_passed_over(name, state, monkeypatch, tiny_checkpoint, tmp_path):
-    put_in_torch_cache(tmp_path, tiny_checkpoint)
-    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tmp_path / name))
-
-    with pytest.raises(
-        FileNotFoundError, match=rf"TPMAMBA_SAM_CHECKPOINT is set to .*{name}, which {state}; .*{TWO_WAYS}"
-    ):
-        find_sam_checkpoint()
-
-
-@pytest.mark.parametrize("name", ["sam_vit_b_01ec64.pth", "samvit_base_patch16.sa1b.safetensors"])
-def test_finds_torchs_cache_before_the_hubs(name, tiny_checkpoint, tmp_path):
-    put_in_hub_cache(tmp_path, tiny_checkpoint)
-    cached = put_in_torch_cache(tmp_path, tiny_checkpoint, name)
-
-    assert find_sam_checkpoint() == cached
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_finds_the_hubs_cache(name, tiny_checkpoint, tmp_path):
-    cached = put_in_hub_cache(tmp_path, tiny_checkpoint, name)
-
-    assert find_sam_checkpoint() == cached
-
-
-def test_downloads_once_and_finds_it_again(sources, tmp_path):
-    downloaded = find_sam_checkpoint()
-
-    assert downloaded == tmp_path / "torch" / "hub" / "checkpoints" / "sam_vit_b_01ec64.pth"
-    assert find_sam_checkpoint() == find_sam_checkpoint(download=False) == downloaded
-    assert sources == ["meta"]
-
-
-def test_without_download_lists_the_places(sources, tmp_path):
-    with pytest.raises(FileNotFoundError) as info:
-        find_sam_checkpoint(download=False)
-
-    for part in (
-        "TPMAMBA_SAM_CHECKPOINT is not set",
-        str(tmp_path / "torch/hub/checkpoints"),
-        str(tmp_path / "hf/hub"),
-    ):
-        assert part in str(info.value)
-    assert info.match(TWO_WAYS)
-    assert sources == []
-
-
-def test_offline_fails_quickly_and_lists_the_places(no_network, tmp_path):
-    start = time.monotonic()
-    with pytest.raises(FileNotFoundError) as info:
-        find_sam_checkpoint()
-
-    assert time.monotonic() - start < 10
-    for part in (str(tmp_path / "torch"), str(tmp_path / "hf"), sam_download.META_URL, sam_download.HUB_REPOSITORY):
-        assert part in str(info.value)
-    assert str(info.value).count("Name or service not known") == 2
-    assert "Pool" not in str(info.value)  # of an HTTP client, which wraps that
-    assert info.match(TWO_WAYS)
-    assert [path.name for path in (tmp_path / "torch/hub/checkpoints").iterdir()] == [".sam_vit_b.lock"]
-
-
-def test_a_server_that_never_answers_is_given_up(monkeypatch, tmp_path):
-    monkeypatch.setattr(sam_download, "CONNECTION_TIMEOUT", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"https://127.0.0.1:{silent.getsockname()[1]}/file"
-        monkeypatch.setattr(sam_download, "META_URL", url)
-        monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda repo_id, filename: url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-        start = time.monotonic()
-        with pytest.raises(OSError, match=r"could not download from .*timed out.* nor from .*timed out"):
-            download_sam_checkpoint(tmp_path / "new")
-
-    assert time.monotonic() - start < 10
-
-
-def test_downloads_go_through_the_proxy_and_only_over_https(tmp_path):
-    asked = []
-
-    def refuse(server):
-        for _ in range(2):
-            connection, _ = server.accept()
-            with connection:
-                asked.append(connection.recv(1000).decode().split(" HTTP/")[0])
-                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-
-    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        environment["https_proxy"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
-        threading.Thread(target=refuse, args=(proxy,), daemon=True).start()
-        # in a process of its own, since the hub's client keeps the proxy it began with
-        command = [Path(sys.executable).with_name("nnUNetv2_tpmamba"), "weights", "--to", tmp_path / "new"]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 1
-    assert "could not download" in result.stderr
-
-    assert asked == [
-        f"CONNECT {urllib.parse.urlsplit(url).hostname}:443"
-        for url in (sam_download.META_URL, huggingface_hub.hf_hub_url(sam_download.HUB_REPOSITORY, "x"))
-    ]
-
-
-def test_offline_mode_of_the_hub_is_honoured(monkeypatch, sources):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-    with pytest.raises(FileNotFoundError, match=rf"HF_HUB_OFFLINE is set, so nothing was downloaded; .*{TWO_WAYS}"):
-        find_sam_checkpoint()
-    assert sources == []
-
-
-# Downloading
-
-
-def fail(error):
-    def failing(*args, **kwargs):
-        raise error
-
-    return failing
 
 
 def find_names(folder):
@@ -264,16 +68,6 @@ def test_a_download_of_something_else_is_not_kept(monkeypatch, sources, tmp_path
 
     assert download_sam_checkpoint(tmp_path / "new").name == "samvit_base_patch16.sa1b.safetensors"
     assert find_names(tmp_path / "new") == ["samvit_base_patch16.sa1b.safetensors"]
-
-
-def test_the_advice_is_given_once(monkeypatch, sources, tmp_path):
-    monkeypatch.setattr(requests, "get", lambda *args, **kwargs: answer_of(b"text"))
-    monkeypatch.setattr(sam_download, "META_SHA256", hashlib.sha256(b"text").hexdigest())
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail(OSError("no hub")))
-
-    with pytest.raises(FileNotFoundError, match=r"\(.*is no checkpoint .*\) nor from .*\(no hub\)") as info:
-        find_sam_checkpoint()
-    assert str(info.value).count("a SAM ViT-B file is needed") == 1
 
 
 class StallingServer(BaseHTTPRequestHandler):
@@ -403,59 +197,42 @@ def test_a_folder_that_cannot_be_made(sources, tmp_path):
     assert sources == []
 
 
-# Command
+def test_a_server_that_never_answers_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(sam_download, "CONNECTION_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/file"
+        monkeypatch.setattr(sam_download, "META_URL", url)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda repo_id, filename: url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+        start = time.monotonic()
+        with pytest.raises(OSError, match=r"could not download from .*timed out.* nor from .*timed out"):
+            download_sam_checkpoint(tmp_path / "new")
+
+    assert time.monotonic() - start < 10
 
 
-@pytest.fixture
-def main(monkeypatch):
-    monkeypatch.setattr(cli, "VERBS", ("weights",))
-    return cli.main
+def test_downloads_go_through_the_proxy_and_only_over_https(tmp_path):
+    asked = []
 
+    def refuse(server):
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(1000).decode().split(" HTTP/")[0])
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
-def test_command_tells_where_the_file_is(main, monkeypatch, tiny_checkpoint, capsys):
-    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tiny_checkpoint))
+    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        environment["https_proxy"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        threading.Thread(target=refuse, args=(proxy,), daemon=True).start()
+        # in a process of its own, since the hub's client keeps the proxy it began with
+        command = [Path(sys.executable).with_name("nnUNetv2_tpmamba"), "weights", "--to", tmp_path / "new"]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1
+    assert "could not download" in result.stderr
 
-    assert main(["weights"]) == 0
-
-    out = capsys.readouterr().out
-    assert str(tiny_checkpoint) in out
-    assert f"{tiny_checkpoint.stat().st_size} bytes" in out
-    assert hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest() in out
-    assert "published by Meta" not in out
-    assert "export" not in out
-
-
-def test_command_downloads_into_a_folder_and_says_what_to_export(main, monkeypatch, sources, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    assert main(["weights", "--to", "my weights"]) == 0
-
-    path = tmp_path / "my weights" / "sam_vit_b_01ec64.pth"
-    assert f"export TPMAMBA_SAM_CHECKPOINT='{path}'" in capsys.readouterr().out
-    assert path.is_file()
-
-
-def test_command_fails_in_one_line_on_stderr(main, no_network, capsys):
-    assert main(["weights"]) == 1
-
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("nnUNetv2_tpmamba weights: no SAM ViT-B file was found")
-    assert err.count("\n") == 1
-
-
-def test_command_refuses_a_damaged_file(main, monkeypatch, tmp_path, capsys):
-    (tmp_path / "sam.pth").write_text("404 not found")
-    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tmp_path / "sam.pth"))
-
-    assert main(["weights"]) == 1
-    assert "is no checkpoint" in capsys.readouterr().err
-
-
-def test_command_has_help():
-    program = "from nnunetv2_tpmamba import cli; cli.VERBS = ('weights',); cli.main(['weights', '-h'])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-
-    assert result.returncode == 0
-    assert "TPMAMBA_SAM_CHECKPOINT" in result.stdout
-    assert "--to DIR" in result.stdout
+    assert asked == [
+        f"CONNECT {urllib.parse.urlsplit(url).hostname}:443"
+        for url in (sam_download.META_URL, huggingface_hub.hf_hub_url(sam_download.HUB_REPOSITORY, "x"))
+    ]

@@ -8,12 +8,12 @@ import safetensors.torch
 import timm
 import torch
 from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
+from support.sam_sources import TWO_WAYS
 
 from nnunetv2_tpmamba.networks.sam import weights as sam_weights
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
 REAL_CHECKPOINT = os.environ.get("TPMAMBA_SAM_CHECKPOINT", "")
-TWO_WAYS = r"`nnUNetv2_tpmamba weights`.*TPMAMBA_SAM_CHECKPOINT.*sam_vit_b_01ec64\.pth.*model\.safetensors"
 
 
 @pytest.fixture(scope="session")

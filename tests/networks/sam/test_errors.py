@@ -1,0 +1,22 @@
+import pickle
+
+import pytest
+
+from nnunetv2_tpmamba.networks.sam import download
+from nnunetv2_tpmamba.networks.sam.errors import ADVICE, MissingSamFileError, SamFileError, UnusableSamFileError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(MissingSamFileError, FileNotFoundError), (UnusableSamFileError, ValueError)]
+)
+def test_reason_and_advice_are_apart_and_told_together(error, kind):
+    for one in (error("no file"), pickle.loads(pickle.dumps(error("no file")))):
+        assert isinstance(one, SamFileError)
+        assert isinstance(one, kind)
+        assert one.reason == "no file"
+        assert str(one) == f"no file; {ADVICE}"
+
+
+def test_advice_names_what_the_download_knows():
+    names = (download.ENVIRONMENT_VARIABLE, download.META_FILE, download.HUB_REPOSITORY, download.HUB_FILES[0])
+    assert all(name in ADVICE for name in names)
