@@ -11,7 +11,10 @@ import importlib
 import sys
 import warnings
 
-VERBS = ("path", "doctor", "weights", "preprocess", "demo", "benchmark", "fewshot", "compare", "export", "install")
+VERBS = (
+    *("path", "doctor", "weights", "trainers", "preprocess", "demo", "benchmark"),
+    *("fewshot", "compare", "export", "install"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,9 +1,30 @@
-"""Every trainer of this package, found by reading the modules they stand in."""
+"""Every trainer of this package, found by reading the modules they stand in, and what each says of itself."""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
 
 from . import baselines, tpmamba
 from .testbed import nnUNetTrainerTestbed
 
 MODULES = (tpmamba, baselines)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a trainer is.
+
+    Args:
+        what: the first sentence of its docstring.
+        parameters, trained: how many numbers its network has, and how many of them train.
+        needs: what a user must have for it.
+    """
+
+    what: str
+    parameters: int
+    trained: int
+    needs: str
 
 
 def trainers() -> dict[str, type[nnUNetTrainerTestbed]]:
@@ -14,3 +35,17 @@ def trainers() -> dict[str, type[nnUNetTrainerTestbed]]:
         for name, thing in vars(module).items()
         if isinstance(thing, type) and issubclass(thing, nnUNetTrainerTestbed) and thing.__module__ == module.__name__
     }
+
+
+def describe(trainer: type[nnUNetTrainerTestbed], input_channels: int, num_classes: int) -> Facts:
+    """Read a trainer's facts from its class; its network is built without memory for its weights.
+
+    Args:
+        input_channels: of the images.
+        num_classes: background included.
+    """
+    with torch.device("meta"):
+        network = trainer.build_network(input_channels, num_classes, trainer.testbed.patch_size)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    what = " ".join(inspect.cleandoc(trainer.__doc__ or "").split("\n\n")[0].split())
+    return Facts(what, sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains), trainer.needs)

@@ -52,7 +52,7 @@ class nnUNetTrainerTPMamba_small(nnUNetTrainerTPMamba):
 
 
 class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
-    """The demo's: ``_small``, yet smaller, on coarse voxels for minutes on a CPU; shows the pipeline, not accuracy.
+    """The demo's: a yet smaller network on coarse voxels, for minutes on a CPU; shows the pipeline, not accuracy.
 
     The environment variable ``TPMAMBA_DEMO_EPOCHS`` changes the number of epochs.
     """

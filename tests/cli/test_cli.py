@@ -15,12 +15,14 @@ from support.nnunet import PLUGIN
 import nnunetv2_tpmamba
 from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.cli import path as path_verb
+from nnunetv2_tpmamba.trainers.catalogue import trainers
 
 PROGRAM = "nnUNetv2_tpmamba"
 ARGUMENTS = {
     "path": [],
     "doctor": [],
     "weights": ["[--to DIR]"],
+    "trainers": [],
     "preprocess": ["-d D", "[-c C", "[-p PLANS]", "[-np N]", "[--verify]"],
     "demo": ["[--out DIR]", "[--data RAW_DATASET_FOLDER]", "[--epochs N]"],
     "benchmark": ["[--device", "[--json FILE]"],
@@ -29,12 +31,8 @@ ARGUMENTS = {
     "install": ["FILE"],
     "compare": ["-d D", "-tr", "[-c C", "[-p PLANS", "[-f", "[-o DIR]", "[--tolerance MM"],
 }
+TRAINERS = tuple(trainers())
 HEAVY = ("torch", "timm", "nnunetv2", "batchgenerators", "numpy", "SimpleITK", "matplotlib")
-VARIANTS = (
-    "",
-    *("_grid6", "_scratch", "_small", "_demo"),
-    *("_1epoch", "_5epochs", "_10epochs", "_20epochs", "_50epochs", "_100epochs", "_250epochs", "_500epochs"),
-)
 
 
 def run(*command, **environment):
@@ -137,7 +135,8 @@ for name in sys.argv[1:]:
         "parameters": list(inspect.signature(trainer.__init__).parameters),
         "pickles": pickle.loads(pickle.dumps(trainer)) is trainer,
     }
-print(json.dumps(found))
+networks = sorted(name for name in sys.modules if name.startswith("nnunetv2_tpmamba.networks"))
+print(json.dumps({"found": found, "networks": networks}))
 """
 
 
@@ -145,14 +144,24 @@ print(json.dumps(found))
 def found_by_nnunet(module_nnunet):
     """What nnU-Net's own lookup finds with ``nnUNet_extTrainer`` as users set it."""
     environment = {**module_nnunet.environment, "nnUNet_extTrainer": run(PROGRAM, "path").stdout.strip()}
-    names = [f"nnUNetTrainerTPMamba{suffix}" for suffix in VARIANTS]
-    result = run(Path(sys.executable).name, "-I", "-W", "ignore", "-c", LOOK_UP, *names, **environment)
+    result = run(Path(sys.executable).name, "-I", "-W", "ignore", "-c", LOOK_UP, *TRAINERS, **environment)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("suffix", VARIANTS)
-def test_nnunet_finds_the_trainer(found_by_nnunet, suffix):
-    name = f"nnUNetTrainerTPMamba{suffix}"
+@pytest.mark.parametrize("name", TRAINERS)
+def test_nnunet_finds_the_trainer(found_by_nnunet, name):
     parameters = list(inspect.signature(nnUNetTrainer.__init__).parameters)
-    assert found_by_nnunet[name] == {"name": name, "parameters": parameters, "pickles": True}
+    assert found_by_nnunet["found"][name] == {"name": name, "parameters": parameters, "pickles": True}
+
+
+def test_looking_trainers_up_imports_no_network(found_by_nnunet):
+    assert found_by_nnunet["networks"] == []
+
+
+def test_other_trainers_are_looked_up_without_loading_ours():
+    result = python(
+        "import sys, nnunetv2_tpmamba.trainers.plugin.nnunetv2_tpmamba_trainers as plugin\n"
+        "print(hasattr(plugin, 'nnUNetTrainerNoMirroring'), 'nnunetv2_tpmamba.trainers.testbed' in sys.modules)"
+    )
+    assert (result.stdout, result.stderr) == ("False False\n", "")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.tiny_trainer import batch, nnUNetTrainerTPMamba_tiny, state
@@ -18,6 +19,30 @@ def test_a_loss_that_is_not_finite_stops_training(make, value):
             RuntimeError, match=rf"the {phase} loss became nan in epoch 0 \(cases case3\).*--c.*initial_lr"
         ):
             step(bad)
+
+
+def test_an_infinite_loss_stops_training_too(make, monkeypatch):
+    made = make()
+    monkeypatch.setattr(made, "loss", lambda output, target: output.float().mean() * 0 + float("inf"))
+    for step, phase in (made.validation_step, "validation"), (made.train_step, "training"):
+        with pytest.raises(RuntimeError, match=f"the {phase} loss became inf in epoch 0"):
+            step(batch())
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_mean(make):
+    made = make()
+    best = Path(made.output_folder, "checkpoint_best.pth")
+    names = ("train_losses", "val_losses", "mean_fg_dice", "epoch_start_timestamps", "epoch_end_timestamps", "lrs")
+    kept = []
+    for epoch, dice in enumerate((0.2, 0.9, 0.1, 0.4)):
+        made.current_epoch = epoch
+        for name in names:
+            made.logger.log(name, dice, epoch)
+        made.save_checkpoint(f"{made.output_folder}/checkpoint_latest.pth")
+        kept.append(torch.load(best, weights_only=False)["current_epoch"] - 1)
+    means = made.logger.get_value("ema_fg_dice", step=None)
+    assert kept == [int(np.argmax(means[: epoch + 1])) for epoch in range(4)]
+    assert kept[0] != kept[-1] != 3  # neither the first nor the last: a choice was made
 
 
 def test_resuming_continues_learning_rate_epoch_and_weights(make, monkeypatch):

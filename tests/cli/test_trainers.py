@@ -1,0 +1,61 @@
+"""The verb trainers, and that README and reference list the same trainers."""
+
+import re
+
+import pytest
+from support.nnunet import REPOSITORY
+
+from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba.trainers.catalogue import describe, trainers
+
+
+@pytest.fixture(scope="module")
+def listed():
+    """What the verb says of each trainer."""
+    with pytest.MonkeyPatch.context() as patch:
+        said = []
+        patch.setattr("builtins.print", lambda text="", **options: said.append(text))
+        assert cli.main(["trainers"]) == 0
+    blocks = "\n".join(said).split("\n\n")
+    return {name: text for name, _, text in (block.strip().partition("\n") for block in blocks) if text}
+
+
+def test_every_trainer_says_what_it_is(listed):
+    assert list(listed) == list(trainers())
+    for name, text in listed.items():
+        assert re.search(r"^    \S.*\.\n    parameters: [\d,]+, trained: [\d,]+; needs a \S", text, re.DOTALL), name
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "trained"),
+    [
+        ("nnUNetTrainerTPMamba", "105,531,854", "16,648,398"),
+        ("nnUNetTrainerTPMamba_scratch", "105,531,854", "105,531,854"),
+        ("nnUNetTrainerTestbed_nnUNet", "16,553,400", "16,553,400"),
+    ],
+)
+def test_parameters_are_counted(listed, name, parameters, trained):
+    assert f"parameters: {parameters}, trained: {trained};" in listed[name]
+
+
+@pytest.mark.parametrize("name", trainers())
+def test_what_sams_file_is_needed_for(name):
+    trainer = trainers()[name]
+    pretrained = hasattr(trainer, "config") and trainer.config.pretrained
+    assert ("SAM" in trainer.needs) == pretrained
+
+
+def test_facts_follow_the_data():
+    few, many = (describe(trainers()["nnUNetTrainerTPMamba_demo"], 1, classes).parameters for classes in (2, 14))
+    assert many > few
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference.md"])
+def test_the_docs_list_the_same_trainers(page):
+    rows = re.findall(r"^\| (`nnUNetTrainerT.*?) \|", (REPOSITORY / page).read_text(), re.MULTILINE)
+    names = set()
+    for row in rows:
+        first, *others = re.findall(r"`(\w+)`", row)
+        stem = first.rpartition("_")[0]
+        names |= {first, *(stem + other for other in others)}
+    assert names == set(trainers())
