@@ -1,4 +1,4 @@
-"""The demo with stand-ins for nnU-Net's commands; the runs with the real ones are at the end."""
+"""The demo with stand-ins for nnU-Net's commands; tests/integration/test_demo.py runs the real ones."""
 
 import argparse
 import json
@@ -12,7 +12,6 @@ import SimpleITK
 from support.raw_datasets import make_raw, snapshot
 
 from nnunetv2_tpmamba.cli import console, demo
-from nnunetv2_tpmamba.demo.phantom import write_dataset
 from nnunetv2_tpmamba.demo.workspace import MARKER, Workspace
 
 FAKE_NNUNET = """
@@ -220,21 +219,3 @@ def test_epochs_are_a_positive_number(epochs, capsys):
         run_demo("--epochs", epochs)
     assert ended.value.code == 2
     assert "is not a whole number of at least 1" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_real_demo_segments_unseen_phantoms(tmp_path):
-    assert run_demo("--out", tmp_path / "out") == 0
-    summary = json.loads((tmp_path / "out" / "predictions" / "summary.json").read_text())
-    assert len(summary["metric_per_case"]) == demo.PHANTOM_UNSEEN
-    assert summary["foreground_mean"]["Dice"] >= 0.8
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_real_commands_work_on_two_cases_of_a_users_folder(tmp_path, capsys):
-    write_dataset(tmp_path / "my CTs", num_training=2, num_test=0)
-    assert run_demo("--out", tmp_path / "out", "--data", tmp_path / "my CTs", "--epochs", 1) == 0
-    assert "Dataset700_myCTs" in capsys.readouterr().out
-    assert matplotlib.image.imread(tmp_path / "out" / "demo.png").shape[1] == 1080

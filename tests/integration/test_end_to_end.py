@@ -12,24 +12,15 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from support.images import assert_same_geometry, content
+from support.images import assert_same_geometry, content, read_array, write_image
+from support.nnunet import model_folder, train_command
 from support.raw_datasets import write_raw_dataset
 from support.sam_files import write_meta_checkpoint
 
-TRAIN = ("3d_fullres", 0)
-ON_CPU = ("-device", "cpu")
-
-
-def model_folder(nnunet, dataset, trainer):
-    return nnunet.results / dataset / f"{trainer}__nnUNetPlans__3d_fullres"
-
 
 def predict(nnunet, dataset, trainer, images, output, **environment):
-    nnunet.run(
-        *("nnUNetv2_predict", "-i", images, "-o", output, "-d", dataset, "-c", "3d_fullres", "-f", 0, "-tr", trainer),
-        *("-npp", 1, "-nps", 1, "--disable_tta", *ON_CPU),
-        **environment,
-    )
+    """Predict without mirroring; return the files."""
+    nnunet.predict(dataset, trainer, images, output, "--disable_tta", **environment)
     return sorted(output.glob("*.nii.gz"))
 
 
@@ -49,8 +40,8 @@ class TestRealCT:
         # one validation case: each takes the small network several seconds
         (folder / "splits_final.json").write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]))
         before = content(folder)
-        nnunet.run("nnUNetv2_train", 702, *TRAIN, "-tr", self.STOCK, *ON_CPU)
-        nnunet.run("nnUNetv2_train", 702, *TRAIN, "-tr", self.OURS, *ON_CPU, nnUNet_def_n_proc="2")
+        nnunet.train(self.NAME, self.STOCK)
+        nnunet.train(self.NAME, self.OURS, nnUNet_def_n_proc="2")
         after = content(folder)
         nnunet.untouched = {path: digest for path, digest in after.items() if path in before} == before
         return nnunet
@@ -59,12 +50,12 @@ class TestRealCT:
         assert trained.untouched
 
     def test_model_folder_holds_the_papers_settings(self, trained):
-        plans = json.loads((model_folder(trained, self.NAME, self.OURS) / "plans.json").read_text())
+        plans = json.loads((model_folder(trained.results, self.NAME, self.OURS) / "plans.json").read_text())
         settings = plans["configurations"]["3d_fullres"]
         assert settings["spacing"] == [1.0, 1.0, 1.0]
         assert settings["patch_size"] == [96, 96, 96]
         assert plans["plans_name"] == "nnUNetPlans"
-        stock = json.loads((model_folder(trained, self.NAME, self.STOCK) / "plans.json").read_text())
+        stock = json.loads((model_folder(trained.results, self.NAME, self.STOCK) / "plans.json").read_text())
         assert stock["transpose_forward"] == [1, 0, 2]  # what makes this data set the hard one
         assert plans["transpose_forward"] == [0, 1, 2]
 
@@ -82,7 +73,7 @@ class TestRealCT:
 
     def test_both_validate_and_their_results_lie_side_by_side(self, trained):
         for trainer in (self.OURS, self.STOCK):
-            summary = model_folder(trained, self.NAME, trainer) / "fold_0" / "validation" / "summary.json"
+            summary = model_folder(trained.results, self.NAME, trainer) / "fold_0" / "validation" / "summary.json"
             assert len(json.loads(summary.read_text())["metric_per_case"]) == 1
 
     @pytest.mark.parametrize("trainer", [OURS, STOCK])
@@ -92,7 +83,7 @@ class TestRealCT:
         assert len(predicted) == 6
         for path in predicted:
             assert_same_geometry(path, images / path.name.replace(".nii.gz", "_0000.nii.gz"))
-            assert set(np.unique(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))) <= {0, 1, 2, 3}
+            assert set(np.unique(read_array(path))) <= {0, 1, 2, 3}
 
 
 class TestTinyCT:
@@ -104,21 +95,20 @@ class TestTinyCT:
     @pytest.fixture(scope="class")
     def planned(self, module_nnunet):
         write_raw_dataset(module_nnunet.raw / self.NAME, [f"case{i}" for i in range(5)], (16, 20, 24), (3.0, 2.0, 2.0))
-        module_nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 902, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+        module_nnunet.plan(self.NAME)
         return module_nnunet
 
     @pytest.fixture(scope="class")
     def stopped(self, planned):
         """The outputs of the two folds, which end without a word after their first epoch."""
-        command = [str(Path(sys.executable).with_name("nnUNetv2_train")), "902", "3d_fullres"]
-        options = ["-tr", self.TRAINER, *ON_CPU]
         logs = [planned.results.with_name(f"fold_{fold}.log") for fold in (0, 1)]
         folds = []
         for fold, log in enumerate(logs):
+            program, *arguments = map(str, train_command(self.NAME, self.TRAINER, fold=fold))
             with log.open("w") as output:  # not a pipe, which the orphaned workers would hold open
                 folds.append(
                     subprocess.Popen(
-                        [*command, str(fold), *options],
+                        [str(Path(sys.executable).with_name(program)), *arguments],
                         env={**planned.environment, "STOP_AFTER_AN_EPOCH": "1"},
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -134,9 +124,9 @@ class TestTinyCT:
 
     @pytest.fixture(scope="class")
     def continued(self, planned, stopped):
-        fold = model_folder(planned, self.NAME, self.TRAINER) / "fold_0"
+        fold = model_folder(planned.results, self.NAME, self.TRAINER) / "fold_0"
         at_stop = torch.load(fold / "checkpoint_latest.pth", weights_only=False)
-        result = planned.run("nnUNetv2_train", 902, *TRAIN, "-tr", self.TRAINER, "--c", *ON_CPU)
+        result = planned.train(self.NAME, self.TRAINER, "--c")
         return at_stop, result.stdout, torch.load(fold / "checkpoint_final.pth", weights_only=False)
 
     def test_folds_started_together_make_each_case_once(self, stopped):
@@ -164,12 +154,9 @@ class TestTinyCT:
             ("one_slice", (1, 30, 30), (5.0, 2.0, 2.0)),
             ("larger", (40, 90, 60), (5.0, 2.0, 2.0)),
         ):
-            array = np.random.default_rng(0).normal(0, 100, shape).astype(np.int16)
-            image = SimpleITK.GetImageFromArray(array)
-            image.SetSpacing(spacing[::-1])
-            image.SetOrigin((-120.0, 30.5, 900.0))
-            image.SetDirection((-1, 0, 0, 0, 0, 1, 0, 1, 0))
-            SimpleITK.WriteImage(image, images / f"{name}_0000.nii.gz")
+            array = np.random.default_rng(0).normal(0, 100, shape)
+            tilted = {"direction": (-1, 0, 0, 0, 0, 1, 0, 1, 0), "origin": (-120.0, 30.5, 900.0)}
+            write_image(array, images / f"{name}_0000.nii.gz", spacing, **tilted)
         nowhere = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
         assert "TPMAMBA_SAM_CHECKPOINT" not in planned.environment
         predicted = predict(planned, self.NAME, self.TRAINER, images, tmp_path / "out", **nowhere)
@@ -180,9 +167,7 @@ class TestTinyCT:
     def test_without_sam_file_and_network_it_says_what_to_do(self, planned, stopped, tmp_path):
         nowhere = {"HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path), "HF_HOME": str(tmp_path)}
         before = content(planned.preprocessed)
-        result = planned.run(
-            "nnUNetv2_train", 902, *TRAIN, "-tr", "nnUNetTrainerTPMamba", *ON_CPU, check=False, **nowhere
-        )
+        result = planned.train(self.NAME, "nnUNetTrainerTPMamba", check=False, **nowhere)
         assert result.returncode == 1
         message = result.stderr.splitlines()[-1]
         assert "TPMAMBA_SAM_CHECKPOINT" in message
@@ -191,12 +176,10 @@ class TestTinyCT:
         assert content(planned.preprocessed) == before
 
     def test_a_diverging_training_stops(self, planned, stopped):
-        result = planned.run(
-            "nnUNetv2_train", 902, *TRAIN, "-tr", "nnUNetTrainerTPMamba_demo_diverging", *ON_CPU, check=False
-        )
+        result = planned.train(self.NAME, "nnUNetTrainerTPMamba_demo_diverging", check=False)
         assert result.returncode == 1
         assert "RuntimeError: the training loss became nan in epoch 0" in result.stderr
-        fold = model_folder(planned, self.NAME, "nnUNetTrainerTPMamba_demo_diverging") / "fold_0"
+        fold = model_folder(planned.results, self.NAME, "nnUNetTrainerTPMamba_demo_diverging") / "fold_0"
         (log,) = fold.glob("training_log_*.txt")
         assert "the training loss became nan in epoch 0" in log.read_text()
 
@@ -207,13 +190,12 @@ def test_full_size_trains_and_predicts_without_its_sam_file(real_data, nnunet, t
     """The paper's network through the real commands; the SAM file is gone before prediction."""
     name, trainer = TestRealCT.NAME, "nnUNetTrainerTPMamba_short"
     (nnunet.raw / name).symlink_to(real_data / name)
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    nnunet.plan(name)
     cases = sorted(path.name[:7] for path in (real_data / name / "labelsTr").iterdir())
     splits = nnunet.preprocessed / name / "splits_final.json"
     splits.write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]))
     sam = write_meta_checkpoint(tmp_path / "sam_vit_b.pth")
-    command = ("nnUNetv2_train", 702, *TRAIN, "-tr", trainer, *ON_CPU)
-    nnunet.run(*command, timeout=3000, TPMAMBA_SAM_CHECKPOINT=str(sam), nnUNet_def_n_proc="2")
+    nnunet.train(name, trainer, timeout=3000, TPMAMBA_SAM_CHECKPOINT=str(sam), nnUNet_def_n_proc="2")
     sam.unlink()
 
     images = tmp_path / "images"

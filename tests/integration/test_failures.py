@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK
 from support.disks import mount, mounted, small_disk
-from support.nnunet import NnUNet
+from support.images import read_array, write_image
+from support.nnunet import NnUNet, model_folder, predict_command, train_command
 from support.raw_datasets import write_raw_dataset
 
 from nnunetv2_tpmamba.data.manifest import CASE_ENDINGS, Manifest
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.integration
 
 NAME = "Dataset904_Blobs"
 TRAINER = "nnUNetTrainerTPMamba_killed"  # where nothing tells it to die: five epochs, a checkpoint after each
-TRAIN = ("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", TRAINER, "-device", "cpu")
+TRAIN = train_command(NAME, TRAINER)
 PREPROCESS = ("nnUNetv2_tpmamba", "preprocess", "-d", NAME, "-np", 1)
 NOBODY = 65534
 
 
 def plan(nnunet):
     write_raw_dataset(nnunet.raw / NAME, [f"case{i}" for i in range(5)], (16, 20, 24), (3.0, 2.0, 2.0))
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 904, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    nnunet.plan(NAME)
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +42,18 @@ def trained(module_nnunet):
 
 
 def fold_folder(results):
-    return results / NAME / f"{TRAINER}__nnUNetPlans__3d_fullres" / "fold_0"
+    return model_folder(results, NAME, TRAINER) / "fold_0"
 
 
-def predict(nnunet, images, output, *options):
-    return (
-        *("nnUNetv2_predict", "-i", images, "-o", output, "-d", NAME, "-c", "3d_fullres", "-f", 0, "-tr", TRAINER),
-        *("-npp", 1, "-nps", 1, "--disable_tta", "-device", "cpu", *options),
-    )
+def predict(images, output, *options):
+    return predict_command(NAME, TRAINER, images, output, "--disable_tta", *options)
 
 
 def write_images(folder, count, shape=(20, 40, 40)):
     folder.mkdir()
     for number in range(count):
-        array = np.random.default_rng(number).normal(0, 100, shape).astype(np.int16)
-        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), folder / f"image{number}_0000.nii.gz")
+        array = np.random.default_rng(number).normal(0, 100, shape)
+        write_image(array, folder / f"image{number}_0000.nii.gz")
     return folder
 
 
@@ -214,18 +211,15 @@ class TestKilledProcesses:
 
     def test_prediction_killed_and_continued(self, trained, tmp_path):
         images, log = write_images(tmp_path / "images", 6), tmp_path / "log"
-        process = start(trained, log, *predict(trained, images, tmp_path / "out"))
+        process = start(trained, log, *predict(images, tmp_path / "out"))
         wait_until(lambda: list((tmp_path / "out").glob("*.nii.gz")), process, log)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
         assert 0 < len(list((tmp_path / "out").glob("*.nii.gz"))) < 6
-        trained.run(*predict(trained, images, tmp_path / "out", "--continue_prediction"))
-        trained.run(*predict(trained, images, tmp_path / "straight"))
+        trained.run(*predict(images, tmp_path / "out", "--continue_prediction"))
+        trained.run(*predict(images, tmp_path / "straight"))
         for path in (tmp_path / "straight").glob("*.nii.gz"):
-            one, other = (
-                SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(p)) for p in (path, tmp_path / "out" / path.name)
-            )
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(read_array(path), read_array(tmp_path / "out" / path.name))
 
 
 def test_paths_with_spaces_and_unicode_of_200_characters(tmp_path):
@@ -233,5 +227,5 @@ def test_paths_with_spaces_and_unicode_of_200_characters(tmp_path):
     plan(nnunet)
     nnunet.run(*TRAIN)
     images = write_images(nnunet.raw / "neue Bilder", 1)
-    nnunet.run(*predict(nnunet, images, nnunet.results / "aus gabe"))
+    nnunet.run(*predict(images, nnunet.results / "aus gabe"))
     assert [path.name for path in (nnunet.results / "aus gabe").glob("*.nii.gz")] == ["image0.nii.gz"]

@@ -5,9 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-import SimpleITK
 import torch
-from support.images import assert_same_geometry, content
+from support.images import assert_same_geometry, content, read_array, read_probabilities
+from support.nnunet import model_folder
 from support.raw_datasets import write_raw_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -15,37 +15,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 TRAINER = "nnUNetTrainerTPMamba_tiny_short"
 CASES = [f"case{i}" for i in range(5)]
 SHAPE, SPACING = (12, 24, 24), (3.0, 2.0, 2.0)
-ON_CPU = ("-device", "cpu")
 
 
 def plan(nnunet, name, **contents):
     write_raw_dataset(nnunet.raw / name, CASES, SHAPE, SPACING, **contents)
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", name[7:10], "-c", "3d_fullres", "--no_pp", "-npfp", 1)
-
-
-def train(nnunet, name, fold, *options, **environment):
-    return nnunet.run("nnUNetv2_train", name, "3d_fullres", fold, "-tr", TRAINER, *ON_CPU, *options, **environment)
-
-
-def predict(nnunet, name, images, output, *options, folds=(0,), **environment):
-    nnunet.run(
-        *("nnUNetv2_predict", "-i", images, "-o", output, "-d", name, "-c", "3d_fullres", "-tr", TRAINER),
-        *("-f", *folds, "-npp", 1, "-nps", 1, *ON_CPU, *options),
-        **environment,
-    )
-    return output
+    nnunet.plan(name)
 
 
 def model(results, name, plans="nnUNetPlans"):
-    return results / name / f"{TRAINER}__{plans}__3d_fullres"
-
-
-def read(path):
-    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-
-
-def probabilities(path):
-    return np.load(path)["probabilities"]
+    return model_folder(results, name, TRAINER, plans)
 
 
 def load(path):
@@ -70,11 +48,9 @@ def datasets(module_nnunet):
     def make(name):
         if name not in made:
             plan(module_nnunet, name, **DATASETS[name])
-            train(module_nnunet, name, 0)
-            images = module_nnunet.raw / name / "imagesTr"
-            made[name] = predict(
-                module_nnunet, name, images, module_nnunet.results.with_name(name), "--save_probabilities"
-            )
+            module_nnunet.train(name, TRAINER)
+            images, output = module_nnunet.raw / name / "imagesTr", module_nnunet.results.with_name(name)
+            made[name] = module_nnunet.predict(name, TRAINER, images, output, "--save_probabilities")
         return made[name]
 
     return make
@@ -105,7 +81,7 @@ class TestKindsOfDatasets:
         weights = load(model(module_nnunet.results, name) / "fold_0" / "checkpoint_final.pth")["network_weights"]
         (head,) = (weight for key, weight in weights.items() if key.endswith("seg_layers.0.weight"))
         assert len(head) == classes
-        maps = probabilities(predicted / f"{CASES[0]}.npz")
+        maps = read_probabilities(predicted / f"{CASES[0]}.npz")
         assert maps.shape == (classes, *SHAPE)
         np.testing.assert_allclose(maps.sum(0), 1, atol=1e-4)
 
@@ -116,7 +92,7 @@ class TestKindsOfDatasets:
         for case in CASES:
             path = predicted / f"{case}{ending}"
             assert_same_geometry(path, module_nnunet.raw / name / "imagesTr" / f"{case}_0000{ending}")
-            assert set(np.unique(read(path))) <= set(description["labels"].values())
+            assert set(np.unique(read_array(path))) <= set(description["labels"].values())
         validated = model(module_nnunet.results, name) / "fold_0" / "validation"
         assert [path.name for path in validated.glob(f"case*{ending}")]
 
@@ -128,8 +104,8 @@ NAME = "Dataset910_Blobs"
 def trained(module_nnunet):
     """Two folds, the first with its validation's probabilities."""
     plan(module_nnunet, NAME)
-    train(module_nnunet, NAME, 0, "--npz")
-    train(module_nnunet, NAME, 1)
+    module_nnunet.train(NAME, TRAINER, "--npz")
+    module_nnunet.train(NAME, TRAINER, fold=1)
     return module_nnunet
 
 
@@ -151,9 +127,9 @@ class TestTrainingOptions:
     def test_npz_holds_the_probabilities_of_the_validation(self, trained):
         fold = model(trained.results, NAME) / "fold_0"
         case = validation_case(fold)
-        maps = probabilities(fold / "validation" / f"{case}.npz")
+        maps = read_probabilities(fold / "validation" / f"{case}.npz")
         np.testing.assert_allclose(maps.sum(0), 1, atol=1e-4)
-        np.testing.assert_array_equal(maps.argmax(0), read(fold / "validation" / f"{case}.nii.gz"))
+        np.testing.assert_array_equal(maps.argmax(0), read_array(fold / "validation" / f"{case}.nii.gz"))
         assert not list((fold.with_name("fold_1") / "validation").glob("*.npz"))
 
     @pytest.mark.parametrize(
@@ -164,23 +140,23 @@ class TestTrainingOptions:
         case = validation_case(fold)
         checkpoints = {path: digest for path, digest in content(fold).items() if path.suffix == ".pth"}
         shutil.rmtree(fold / "validation")
-        result = train(trained, NAME, 0, "--val", "--npz", *options, nnUNet_results=str(copied))
+        result = trained.train(NAME, TRAINER, "--val", "--npz", *options, nnUNet_results=str(copied))
         assert "Epoch 0" not in result.stdout
         assert {path: digest for path, digest in content(fold).items() if path.suffix == ".pth"} == checkpoints
         images = tmp_path / "images"
         images.mkdir()
         shutil.copy(trained.raw / NAME / "imagesTr" / f"{case}_0000.nii.gz", images)
         options = ("-chk", f"{checkpoint}.pth", "--save_probabilities")
-        predicted = predict(trained, NAME, images, tmp_path / "out", *options, nnUNet_results=str(copied))
-        expected = probabilities(predicted / f"{case}.npz")
-        validated = probabilities(fold / "validation" / f"{case}.npz")
+        predicted = trained.predict(NAME, TRAINER, images, tmp_path / "out", *options, nnUNet_results=str(copied))
+        expected = read_probabilities(predicted / f"{case}.npz")
+        validated = read_probabilities(fold / "validation" / f"{case}.npz")
         np.testing.assert_allclose(validated, expected, atol=1e-4)
-        other = probabilities(model(trained.results, NAME) / "fold_0" / "validation" / f"{case}.npz")
+        other = read_probabilities(model(trained.results, NAME) / "fold_0" / "validation" / f"{case}.npz")
         assert np.allclose(validated, other, atol=1e-4) == (checkpoint == "checkpoint_final")
 
     @pytest.mark.parametrize("number", [2, 4])
     def test_disable_checkpointing_leaves_no_checkpoint_and_validates(self, trained, number):
-        train(trained, NAME, number, "--disable_checkpointing")
+        trained.train(NAME, TRAINER, "--disable_checkpointing", fold=number)
         fold = model(trained.results, NAME) / f"fold_{number}"
         assert len(json.loads((fold / "validation" / "summary.json").read_text())["metric_per_case"]) == 1
         assert not [path.name for path in fold.rglob("*") if ".pth" in path.name]
@@ -188,12 +164,12 @@ class TestTrainingOptions:
     def test_custom_plans_have_results_and_data_of_their_own(self, trained, tmp_path):
         before = content(model(trained.results, NAME))
         trained.run("nnUNetv2_plan_experiment", "-d", 910, "-overwrite_plans_name", "OtherPlans")
-        train(trained, NAME, 0, "-p", "OtherPlans")
+        trained.train(NAME, TRAINER, "-p", "OtherPlans")
         other = model(trained.results, NAME, "OtherPlans")
         assert json.loads((other / "plans.json").read_text())["plans_name"] == "OtherPlans"
         made = {path.name for path in (trained.preprocessed / NAME).iterdir() if path.is_dir()}
         assert {"nnUNetPlans_3d_fullres_tpmamba_5mm", "OtherPlans_3d_fullres_tpmamba_5mm"} <= made
-        predicted = predict(trained, NAME, trained.raw / NAME / "imagesTr", tmp_path, "-p", "OtherPlans")
+        predicted = trained.predict(NAME, TRAINER, trained.raw / NAME / "imagesTr", tmp_path, "-p", "OtherPlans")
         assert len(list(predicted.glob("case*.nii.gz"))) == len(CASES)
         assert content(model(trained.results, NAME)) == before
 
@@ -201,7 +177,7 @@ class TestTrainingOptions:
         name = "Dataset914_OneLabel"
         datasets(name)
         weights_file = model(trained.results, name) / "fold_0" / "checkpoint_final.pth"
-        train(trained, NAME, 3, "-pretrained_weights", weights_file)
+        trained.train(NAME, TRAINER, "-pretrained_weights", weights_file, fold=3)
         given, fresh, after = (
             load(path)["network_weights"]
             for path in (

@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 import pytest
-import SimpleITK
-from support.nnunet import NnUNet
+from support.images import read_array, read_probabilities
+from support.nnunet import NnUNet, model_folder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -27,7 +27,6 @@ MATRIX = {
 
 FOLDS = (0, 1)
 CASES = 8
-ON_CPU = ("-device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def nnunet(module_nnunet, real_data):
     for name in MATRIX:
         module = f"nnunetv2.dataset_conversion.datasets_for_integration_tests.{name}"
         subprocess.run([sys.executable, "-m", module], env=nnunet.environment, check=True, capture_output=True)
-        nnunet.run("nnUNetv2_plan_and_preprocess", "-d", name[7:10], "-c", "3d_fullres", "--no_pp", "-npfp", 1)
+        nnunet.plan(name)
         cases = [label.name.removesuffix(".nii.gz") for label in labels]
         splits = [{"train": cases[fold + 1 :] + cases[:fold], "val": cases[fold : fold + 1]} for fold in FOLDS]
         (nnunet.preprocessed / name / "splits_final.json").write_text(json.dumps(splits))
@@ -56,24 +55,12 @@ def nnunet(module_nnunet, real_data):
 
 def train(nnunet, name, trainer, folds):
     for fold in folds:
-        nnunet.run("nnUNetv2_train", name, "3d_fullres", fold, "-tr", trainer, "--npz", *ON_CPU)
+        nnunet.train(name, trainer, "--npz", fold=fold)
 
 
-def predict(nnunet, name, trainer, output, *options, folds=FOLDS, **environment):
-    nnunet.run(
-        *("nnUNetv2_predict", "-i", nnunet.raw / name / "imagesTr", "-o", output, "-d", name, "-c", "3d_fullres"),
-        *("-f", *folds, "-tr", trainer, "-npp", 1, "-nps", 1, "--disable_tta", *ON_CPU, *options),
-        **environment,
-    )
-    return output
-
-
-def model(results, name, trainer):
-    return results / name / f"{trainer}__nnUNetPlans__3d_fullres"
-
-
-def read(path):
-    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+def predict(nnunet, name, trainer, output, *options, folds=FOLDS):
+    images = nnunet.raw / name / "imagesTr"
+    return nnunet.predict(name, trainer, images, output, "--disable_tta", *options, folds=folds)
 
 
 @pytest.mark.parametrize("name", MATRIX)
@@ -97,13 +84,13 @@ class TestMatrix:
         evaluated = len(labels) - 1 - ("ignore" in labels)
         labels_predicted, num_maps = MATRIX[name]
         for fold, cases in ((0, 1), (1, 1), ("all", CASES)):
-            folder = model(nnunet.results, name, OURS) / f"fold_{fold}" / "validation"
+            folder = model_folder(nnunet.results, name, OURS) / f"fold_{fold}" / "validation"
             summary = json.loads((folder / "summary.json").read_text())
             assert len(summary["metric_per_case"]) == cases
             assert len(summary["mean"]) == evaluated
             for path in folder.glob("*.nii.gz"):
-                assert set(np.unique(read(path))) <= labels_predicted
-                assert len(np.load(path.with_suffix("").with_suffix(".npz"))["probabilities"]) == num_maps
+                assert set(np.unique(read_array(path))) <= labels_predicted
+                assert len(read_probabilities(path.with_suffix("").with_suffix(".npz"))) == num_maps
 
     @pytest.mark.parametrize("folds", [FOLDS, ("all",)])
     def test_predicts_the_labels_of_the_dataset(self, trained, tmp_path, name, folds):
@@ -112,7 +99,7 @@ class TestMatrix:
         paths = list(predicted.glob("*.nii.gz"))
         assert len(paths) == CASES
         for path in paths:
-            assert set(np.unique(read(path))) <= MATRIX[name][0]
+            assert set(np.unique(read_array(path))) <= MATRIX[name][0]
 
 
 class TestAfterTraining:
@@ -121,7 +108,7 @@ class TestAfterTraining:
     @pytest.fixture(scope="class")
     def both(self, nnunet):
         for trainer in (OURS, STOCK):
-            if not (model(nnunet.results, PLAIN, trainer) / "fold_1" / "checkpoint_final.pth").is_file():
+            if not (model_folder(nnunet.results, PLAIN, trainer) / "fold_1" / "checkpoint_final.pth").is_file():
                 if trainer == STOCK:
                     nnunet.run("nnUNetv2_preprocess", "-d", PLAIN[7:10], "-c", "3d_fullres", "-np", 1)
                 train(nnunet, PLAIN, trainer, FOLDS)
@@ -152,13 +139,13 @@ class TestAfterTraining:
     def test_ensemble_is_the_mean_of_both(self, both, predicted, tmp_path):
         both.run("nnUNetv2_ensemble", "-i", *predicted, "-o", tmp_path, "-np", 1)
         for path in predicted[0].glob("*.npz"):
-            mean = sum(np.load(folder / path.name)["probabilities"] for folder in predicted) / 2
-            different = mean.argmax(0) != read(tmp_path / f"{path.stem}.nii.gz")
+            mean = sum(read_probabilities(folder / path.name) for folder in predicted) / 2
+            different = mean.argmax(0) != read_array(tmp_path / f"{path.stem}.nii.gz")
             assert different.mean() < 0.001  # where two labels are as likely
 
     def test_apply_postprocessing(self, both, predicted, tmp_path):
         both.run("nnUNetv2_find_best_configuration", PLAIN, "-c", "3d_fullres", "-tr", OURS, "-f", *FOLDS, "-np", 1)
-        best = model(both.results, PLAIN, OURS) / "crossval_results_folds_0_1"  # where ours has no rival
+        best = model_folder(both.results, PLAIN, OURS) / "crossval_results_folds_0_1"  # where ours has no rival
         both.run(
             *("nnUNetv2_apply_postprocessing", "-i", predicted[0], "-o", tmp_path, "-np", 1),
             *("-pp_pkl_file", best / "postprocessing.pkl", "-plans_json", best / "plans.json"),
@@ -187,5 +174,5 @@ class TestAfterTraining:
         shutil.copytree(both.raw / PLAIN / "imagesTr", elsewhere.raw / PLAIN / "imagesTr")
         again = predict(elsewhere, PLAIN, OURS, tmp_path / "again", "--save_probabilities")
         for path in predicted[0].glob("*.npz"):
-            one, other = (np.load(folder / path.name)["probabilities"] for folder in (predicted[0], again))
+            one, other = (read_probabilities(folder / path.name) for folder in (predicted[0], again))
             np.testing.assert_array_equal(one, other)

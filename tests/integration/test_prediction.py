@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-import SimpleITK
 import torch
 from scipy.spatial.transform import Rotation
-from support.images import assert_same_geometry
+from support.images import assert_same_geometry, read_array, read_probabilities, write_image
+from support.nnunet import ON_CPU, model_folder
 from support.raw_datasets import write_raw_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 NAME, TRAINER = "Dataset920_Blobs", "nnUNetTrainerTPMamba_tiny_short"
 CASES = [f"case{i}" for i in range(5)]
 SHAPE, SPACING = (12, 24, 24), (3.0, 2.0, 2.0)
-ON_CPU = ("-device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +23,16 @@ def trained(module_nnunet):
     """Two folds."""
     nnunet = module_nnunet
     write_raw_dataset(nnunet.raw / NAME, CASES, SHAPE, SPACING)
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 920, "-c", "3d_fullres", "--no_pp", "-npfp", 1)
+    nnunet.plan(NAME)
     for fold in (0, 1):
-        nnunet.run("nnUNetv2_train", NAME, "3d_fullres", fold, "-tr", TRAINER, *ON_CPU)
+        nnunet.train(NAME, TRAINER, fold=fold)
     nnunet.images = nnunet.raw / NAME / "imagesTr"
-    nnunet.model = nnunet.results / NAME / f"{TRAINER}__nnUNetPlans__3d_fullres"
+    nnunet.model = model_folder(nnunet.results, NAME, TRAINER)
     return nnunet
 
 
-def predict(nnunet, output, *options, folds=(0,), images=None, trainer=TRAINER, timeout=540):
-    nnunet.run(
-        *("nnUNetv2_predict", "-i", images or nnunet.images, "-o", output, "-d", NAME, "-c", "3d_fullres"),
-        *("-tr", trainer, "-f", *folds, "-npp", 1, "-nps", 1, *ON_CPU, *options),
-        timeout=timeout,
-    )
-    return output
+def predict(nnunet, output, *options, images=None, trainer=TRAINER, **how):
+    return nnunet.predict(NAME, trainer, images or nnunet.images, output, *options, **how)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +41,8 @@ def predicted(trained, tmp_path_factory):
     return predict(trained, tmp_path_factory.mktemp("fold_0"), "--save_probabilities")
 
 
-def read(path):
-    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-
-
 def probabilities(folder, case):
-    return np.load(folder / f"{case}.npz")["probabilities"]
+    return read_probabilities(folder / f"{case}.npz")
 
 
 def names(folder):
@@ -62,7 +52,7 @@ def names(folder):
 def assert_same_labels(one, other):
     assert names(one) == names(other)
     for name in names(one):
-        np.testing.assert_array_equal(read(one / name), read(other / name), err_msg=name)
+        np.testing.assert_array_equal(read_array(one / name), read_array(other / name), err_msg=name)
 
 
 def test_folds_are_averaged(trained, predicted, tmp_path):
@@ -76,7 +66,9 @@ def test_folds_are_averaged(trained, predicted, tmp_path):
 
 def test_labels_are_the_most_probable(predicted):
     for case in CASES:
-        np.testing.assert_array_equal(probabilities(predicted, case).argmax(0), read(predicted / f"{case}.nii.gz"))
+        np.testing.assert_array_equal(
+            probabilities(predicted, case).argmax(0), read_array(predicted / f"{case}.nii.gz")
+        )
 
 
 def test_step_size_changes_what_is_averaged(trained, tmp_path):
@@ -109,7 +101,7 @@ def test_continuing_makes_what_is_missing_and_nothing_else(trained, predicted, t
     kept.write_bytes(b"kept")
     predict(trained, tmp_path, "--continue_prediction")
     assert kept.read_bytes() == b"kept"
-    np.testing.assert_array_equal(read(missing), read(predicted / missing.name))
+    np.testing.assert_array_equal(read_array(missing), read_array(predicted / missing.name))
 
 
 def test_from_a_model_folder_that_was_moved(trained, predicted, tmp_path):
@@ -135,16 +127,7 @@ def test_python_api_from_files_and_from_arrays(trained, predicted, tmp_path, mon
     assert_same_labels(tmp_path, predicted)
     array, properties = SimpleITKIO().read_images(files[0])
     labels = predictor.predict_single_npy_array(array, properties, None, None, False)
-    np.testing.assert_array_equal(labels, read(predicted / "case0.nii.gz"))
-
-
-def write_image(array, path, spacing=SPACING, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), origin=(0, 0, 0)):
-    """``spacing`` in mm and in the order (z, y, x)."""
-    image = SimpleITK.GetImageFromArray(array.astype(np.int16))
-    image.SetSpacing([float(mm) for mm in spacing[::-1]])
-    image.SetDirection(np.asarray(direction, float).ravel().tolist())
-    image.SetOrigin(origin)
-    SimpleITK.WriteImage(image, str(path))
+    np.testing.assert_array_equal(labels, read_array(predicted / "case0.nii.gz"))
 
 
 GEOMETRIES = {
@@ -167,16 +150,18 @@ def test_results_have_the_geometry_of_any_image(trained, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     for name, geometry in GEOMETRIES.items():
-        shape = geometry.get("shape", (16, 20, 24))
-        rest = {key: value for key, value in geometry.items() if key != "shape"}
-        write_image(np.random.default_rng(0).normal(0, 100, shape), images / f"{name}_0000.nii.gz", **rest)
+        geometry = {"shape": (16, 20, 24), "spacing": SPACING} | geometry
+        shape = geometry.pop("shape")
+        write_image(np.random.default_rng(0).normal(0, 100, shape), images / f"{name}_0000.nii.gz", **geometry)
     predict(trained, tmp_path / "out", "--disable_tta", images=images)
     assert len(names(tmp_path / "out")) == len(GEOMETRIES)
     for name in GEOMETRIES:
         assert_same_geometry(tmp_path / "out" / f"{name}.nii.gz", images / f"{name}_0000.nii.gz")
-        assert set(np.unique(read(tmp_path / "out" / f"{name}.nii.gz"))) <= {0, 1, 2}
+        assert set(np.unique(read_array(tmp_path / "out" / f"{name}.nii.gz"))) <= {0, 1, 2}
     turned = [
-        read(tmp_path / "out" / f"{name}.nii.gz") for name, geometry in GEOMETRIES.items() if "direction" in geometry
+        read_array(tmp_path / "out" / f"{name}.nii.gz")
+        for name, geometry in GEOMETRIES.items()
+        if "direction" in geometry
     ]
     assert len(np.unique(turned[0])) > 1
     for labels in turned:  # nnU-Net does not reorient: the same voxels give the same labels
@@ -189,7 +174,7 @@ def test_a_large_ct_is_predicted_in_bounded_memory(trained, tmp_path):
     images.mkdir()
     write_image(np.zeros((400, 512, 512), np.int16), images / "large_0000.nii.gz", spacing=(1, 0.8, 0.8))
     fine = "nnUNetTrainerTPMamba_tiny_fine"
-    trained.run("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", fine, *ON_CPU)
+    trained.train(NAME, fine)
     options = ("--disable_tta", "-step_size", 1)
     predict(trained, tmp_path / "out", *options, images=images, trainer=fine, timeout=1700)
     assert_same_geometry(tmp_path / "out" / "large.nii.gz", images / "large_0000.nii.gz")

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from support.nnunet import model_folder, train_command
 from support.raw_datasets import write_raw_dataset
 
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
@@ -30,14 +31,14 @@ KILLS = {  # and the first epoch of the training killed so
 @pytest.fixture(scope="module")
 def planned(module_nnunet):
     write_raw_dataset(module_nnunet.raw / NAME, [f"case{i}" for i in range(5)], (16, 20, 24), (3.0, 2.0, 2.0))
-    module_nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 903, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    module_nnunet.plan(NAME)
     return module_nnunet
 
 
 def train(nnunet, trainer, results, *options, kill_at=""):
     """Train fold 0 into a folder of results of its own; it must end as KILL_AT says. Return its first epoch."""
     result = nnunet.run(
-        *("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", *options),
+        *train_command(NAME, trainer, *options),
         check=False,
         timeout=3600,
         **IN_PROCESS,
@@ -50,7 +51,7 @@ def train(nnunet, trainer, results, *options, kill_at=""):
 
 
 def fold_folder(trainer, results):
-    return results / NAME / f"{trainer}__nnUNetPlans__3d_fullres" / "fold_0"
+    return model_folder(results, NAME, trainer) / "fold_0"
 
 
 def assert_same_training(trainer, one, other):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-import SimpleITK
+from support.images import read_array, read_probabilities
 from support.raw_datasets import write_raw_dataset
 from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
@@ -17,13 +17,12 @@ NAME, TRAINER = "Dataset905_Blobs", "nnUNetTrainerTPMamba_thin_short"
 def trained(module_nnunet, tmp_path_factory):
     nnunet, folder = module_nnunet, tmp_path_factory.mktemp("sam")
     write_raw_dataset(nnunet.raw / NAME, ["a", "b"], (16, 20, 24), (3.0, 2.0, 2.0))
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 905, "-c", "3d_fullres", "--no_pp", "-npfp", 2)
+    nnunet.plan(NAME)
     (nnunet.preprocessed / NAME / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
     nnunet.sam = write_meta_checkpoint(folder / "meta.pth")
     nnunet.sam_of_timm = write_timm_checkpoint(folder / "timm.safetensors")
     nnunet.other_sam = write_timm_checkpoint(folder / "other.safetensors", seed=1)
-    command = ("nnUNetv2_train", NAME, "3d_fullres", 0, "-tr", TRAINER, "-device", "cpu")
-    nnunet.run(*command, TPMAMBA_SAM_CHECKPOINT=str(nnunet.sam))
+    nnunet.train(NAME, TRAINER, TPMAMBA_SAM_CHECKPOINT=str(nnunet.sam))
     yield nnunet
     for file in (nnunet.sam, nnunet.sam_of_timm, nnunet.other_sam):
         file.unlink()  # pytest keeps the folders of three runs
@@ -40,12 +39,8 @@ def exported(trained, tmp_path_factory):
 
 
 def predict(nnunet, output, results):
-    nnunet.run(
-        *("nnUNetv2_predict", "-i", nnunet.raw / NAME / "imagesTr", "-o", output, "-d", NAME, "-c", "3d_fullres"),
-        *("-f", 0, "-tr", TRAINER, "-npp", 1, "-nps", 1, "--save_probabilities", "-device", "cpu"),
-        nnUNet_results=str(results),
-    )
-    return output
+    images = nnunet.raw / NAME / "imagesTr"
+    return nnunet.predict(NAME, TRAINER, images, output, "--save_probabilities", nnUNet_results=str(results))
 
 
 def test_predicts_bit_for_bit_with_a_sam_file_of_the_other_layout(trained, exported, tmp_path):
@@ -60,12 +55,8 @@ def test_predicts_bit_for_bit_with_a_sam_file_of_the_other_layout(trained, expor
     one = predict(trained, tmp_path / "original", trained.results)
     other = predict(trained, tmp_path / "again", installed)
     for case in ("a", "b"):
-        probabilities = [np.load(folder / f"{case}.npz")["probabilities"] for folder in (one, other)]
-        np.testing.assert_array_equal(*probabilities)
-        labels = [
-            SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(f"{folder}/{case}.nii.gz")) for folder in (one, other)
-        ]
-        np.testing.assert_array_equal(*labels)
+        for read, ending in ((read_probabilities, ".npz"), (read_array, ".nii.gz")):
+            np.testing.assert_array_equal(*(read(folder / f"{case}{ending}") for folder in (one, other)))
 
 
 def test_another_sam_file_is_refused(trained, exported, tmp_path):

@@ -1,4 +1,4 @@
-"""What tests ask of files and images."""
+"""Images as SimpleITK writes and reads them, and comparisons of files."""
 
 import hashlib
 
@@ -6,7 +6,26 @@ import numpy as np
 import SimpleITK
 
 
+def write_image(array, path, spacing=(1, 1, 1), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), origin=(0, 0, 0)):
+    """Write an array as int16; it and ``spacing`` (mm) are in the order (z, y, x), ``origin`` in (x, y, z)."""
+    image = SimpleITK.GetImageFromArray(np.asarray(array).astype(np.int16))
+    image.SetSpacing([float(mm) for mm in spacing[::-1]])
+    image.SetDirection(np.asarray(direction, float).ravel().tolist())
+    image.SetOrigin(origin)
+    SimpleITK.WriteImage(image, str(path))
+
+
+def read_array(path):
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+
+
+def read_probabilities(path):
+    """The map of each class that nnU-Net saved with ``--npz`` or ``--save_probabilities``."""
+    return np.load(path)["probabilities"]
+
+
 def assert_same_geometry(predicted, image):
+    """Check that two images have the same size, spacing, origin and direction."""
     for path in (predicted, image):
         assert path.is_file(), path
     result, given = SimpleITK.ReadImage(str(predicted)), SimpleITK.ReadImage(str(image))
@@ -16,6 +35,7 @@ def assert_same_geometry(predicted, image):
 
 
 def content(folder):
+    """The SHA-256 of every file in a folder, by its path there."""
     return {
         path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""nnU-Net's commands in subprocesses, with folders of their own."""
+"""nnU-Net's commands on the CPU in subprocesses, with folders of their own."""
 
 import os
 import subprocess
@@ -12,6 +12,23 @@ from nnunetv2_tpmamba.trainers import plugin
 REPOSITORY = Path(__file__).parents[2]
 PLUGIN = Path(plugin.__path__[0])  # of the installed package, which need not be this clone
 TRAINERS = Path(__file__).parent / "trainers"
+ON_CPU = ("-device", "cpu")
+
+
+def train_command(dataset, trainer, *options, fold=0):
+    return ("nnUNetv2_train", dataset, "3d_fullres", fold, "-tr", trainer, *ON_CPU, *options)
+
+
+def predict_command(dataset, trainer, images, output, *options, folds=(0,)):
+    """``nnUNetv2_predict`` with one process for each of its tasks."""
+    return (
+        *("nnUNetv2_predict", "-i", images, "-o", output, "-d", dataset, "-c", "3d_fullres", "-tr", trainer),
+        *("-f", *folds, "-npp", 1, "-nps", 1, *ON_CPU, *options),
+    )
+
+
+def model_folder(results, dataset, trainer, plans="nnUNetPlans"):
+    return results / dataset / f"{trainer}__{plans}__3d_fullres"
 
 
 class NnUNet:
@@ -45,3 +62,16 @@ class NnUNet:
         if check and result.returncode:
             pytest.fail(f"{command} exited with {result.returncode}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
         return result
+
+    def plan(self, dataset):
+        """Plan a raw data set, such as ``Dataset901_Blobs``, without preprocessing it."""
+        self.run("nnUNetv2_plan_and_preprocess", "-d", dataset[7:10], "-c", "3d_fullres", "--no_pp", "-npfp", 1)
+
+    def train(self, dataset, trainer, *options, fold=0, **how):
+        """Train one fold; return the completed process."""
+        return self.run(*train_command(dataset, trainer, *options, fold=fold), **how)
+
+    def predict(self, dataset, trainer, images, output, *options, folds=(0,), **how):
+        """Predict a folder of images; return the folder of predictions."""
+        self.run(*predict_command(dataset, trainer, images, output, *options, folds=folds), **how)
+        return output
