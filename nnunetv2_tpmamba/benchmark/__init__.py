@@ -1,3 +1,3 @@
-"""How fast and how large the parts and the whole are, each beside what a reader would otherwise use."""
+"""The speed and memory of the network and its parts, each beside what a reader would otherwise use."""
 
 PARTS = ("encoder", "scan", "network", "prediction", "flops")

@@ -1,4 +1,4 @@
-"""Everything that is measured."""
+"""All tasks of the benchmark."""
 
 from collections.abc import Callable, Collection
 
@@ -16,5 +16,5 @@ TASKS: dict[str, list[Callable[[Setting], list[Task]]]] = {
 
 
 def tasks_of(parts: Collection[str], setting: Setting) -> list[Task]:
-    """The tasks of these parts, in the order of ``PARTS``."""
+    """List the tasks of these parts, in the order of ``PARTS``."""
     return [task for part in PARTS if part in parts for tasks in TASKS[part] for task in tasks(setting)]

@@ -1,4 +1,4 @@
-"""The ratios as a picture: who takes less than whom, in time and in memory; and the adapters' arithmetic."""
+"""A picture of the results: ratios of time and of peak memory, and the operations of the adapters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from .report import digits
 from .task import Row
 
-WIDTH, LINE = 11.0, 0.24  # inches: of the picture, and of a line in it
+WIDTH, LINE = 11.0, 0.24  # inches, of the whole picture and of a line in it
 MARGIN = 0.7  # inches above and below a panel, for its title and its axis
-LEFT, RIGHT = 0.47, 0.96  # of the width, where the bars' axes are
-EDGE = 0.02 - LEFT / (RIGHT - LEFT)  # the left edge of the picture, in parts of those axes
+LEFT, RIGHT = 0.47, 0.96  # where the bars' axes begin and end, as parts of the picture's width
+EDGE = 0.02 - LEFT / (RIGHT - LEFT)  # where titles begin at the picture's left edge, as a part of the axes' width
 DPI = 120
 TIME, MEMORY, WORK = "tab:blue", "tab:orange", "tab:green"
 
 
 def draw(rows: Sequence[Row], facts: Mapping[str, str], path: Path) -> None:
-    """Write a PNG; where ``rows`` have neither ratios nor counts of operations, there is no file afterwards."""
+    """Write a PNG of ``rows``, or remove the file if they have neither ratios nor counts of operations to draw."""
     ratios = _ratio_lines(rows)
     work = [row for row in rows if row.part == "flops" and row.flops]
     panels = [lines for lines in (len(ratios), len(work)) if lines]
@@ -47,7 +47,7 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str], path: Path) -> None:
 
 
 def _ratio_lines(rows: Sequence[Row]) -> list[tuple[str, str, float | None]]:
-    """A title per task (without a value), then lines of label, colour and ratio, from top to bottom."""
+    """List lines of label, colour and ratio from top to bottom; a task begins with a line that has no ratio."""
     lines: list[tuple[str, str, float | None]] = []
     task = None
     for row in rows:

@@ -1,4 +1,4 @@
-"""SAM's transformer blocks: timm's own forward against ours, on the same weights and tokens."""
+"""SAM's transformer blocks: timm's forward pass beside ours, on the same weights and tokens."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from nnunetv2_tpmamba.networks.tpmamba import build_encoder
 from .setting import Setting
 from .task import Contestant, Makers, Task
 
-BLOCKS = 3  # of SAM's first three one attends to the whole slice, as do four of all twelve
+BLOCKS = 3  # one of SAM's first three blocks attends to the whole slice, as four of all twelve do
 
 
 def tasks(setting: Setting) -> list[Task]:
@@ -28,7 +28,7 @@ def tasks(setting: Setting) -> list[Task]:
 
 
 def sam_encoder(config: TPMambaConfig, device: torch.device) -> SamEncoder:
-    """Frozen, of random weights; position terms are not zero, as they are after training."""
+    """Build a frozen encoder with random weights and, as after training, position terms that are not zero."""
     encoder = build_encoder(config)
     for attention in encoder.attentions():
         for table in (attention.rel_pos_h, attention.rel_pos_w):
@@ -37,7 +37,7 @@ def sam_encoder(config: TPMambaConfig, device: torch.device) -> SamEncoder:
 
 
 def timm_forward(blocks: Sequence[nn.Module], tokens: Tensor) -> Tensor:
-    """timm's forward of blocks that are subclasses of timm's."""
+    """Run blocks, which are of a subclass of timm's, by timm's own forward pass."""
     for block in blocks:
         tokens = Block.forward(block, tokens)
     return tokens
@@ -50,9 +50,9 @@ def our_forward(blocks: Sequence[nn.Module], tokens: Tensor) -> Tensor:
 
 
 def block_flops(setting: Setting, config: TPMambaConfig) -> int:
-    """Of one block on the real tokens of a patch's slices: projections, MLP, and scores and values within windows.
+    """Count the operations of one block on the tokens of a patch's slices: projections, MLP and attention in windows.
 
-    Position terms and padding, which one implementation computes and the other does not, are not counted.
+    Position terms and padding are not counted, because timm computes the padding and we do not.
     """
     h, w = setting.grid_of(config)
     tokens, C = setting.patch_size[0] * h * w, config.embed_dim
@@ -83,5 +83,5 @@ def _matrix_product(setting: Setting) -> Makers:
     a, b = (torch.randn(n, n, device=setting.device) for _ in range(2))
     if setting.device.type == "cuda":
         a, b = a.half(), b.half()
-    note = f"{n} x {n}; what the device can do, for the shares below"
+    note = f"{n} x {n}; the device's rate, of which the lines below reach a share"
     return {"matrix product": lambda: Contestant(lambda: a @ b, flops=2 * n**3, note=note)}

@@ -1,4 +1,4 @@
-"""Measure contestants side by side: in turns, so that a busy machine is as slow for one as for the other."""
+"""Measure contestants in turns, so that a machine that is busy for a while slows all of them alike."""
 
 import time
 from collections.abc import Callable
@@ -14,17 +14,20 @@ from .peak_memory import PeakMemory, free
 from .task import Contestant, Row, Task
 
 T = TypeVar("T")
-LONGEST = 90  # seconds after which a task starts no other round
+LONGEST = 90  # seconds; a task that has run for longer starts no further round
 
 
-def measure(
+def run_task(
     task: Task, device: torch.device, repeats: int, on_call: Callable[[str], None] = lambda text: None
 ) -> list[Row]:
-    """Run every contestant in turns, ``repeats`` rounds at most, and compare medians and peaks.
+    """Run all contestants of a task in turns, and compare their median times and their peaks of memory.
 
-    What fails, be it for lack of memory, becomes a row with its error, and the others go on.
+    A contestant that fails, for instance for lack of memory, becomes a row with its error, and the others go on.
 
     Args:
+        task: the contestants.
+        device: where they run.
+        repeats: rounds at most; slow tasks have fewer.
         on_call: is told what runs next.
     """
     try:
@@ -53,7 +56,7 @@ def measure(
 
 
 def compared(rows: list[Row]) -> list[Row]:
-    """The rows of one task with their ratios."""
+    """Add their ratios to the rows of one task."""
     by_name = {row.name: row for row in rows}
     result = []
     for row in rows:
@@ -74,7 +77,7 @@ def compared(rows: list[Row]) -> list[Row]:
 
 
 def clock(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """The seconds until the device has done all that ``call`` asked of it, and what it returned."""
+    """Run ``call``; return the seconds until the device had done all of it, and what ``call`` returned."""
     synchronize(device)
     start = time.perf_counter()
     answer = call()
@@ -88,7 +91,7 @@ def synchronize(device: torch.device) -> None:
 
 
 class _Entry:
-    """A contestant and what has been measured of it."""
+    """A contestant and its measurements so far."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name = name
@@ -119,12 +122,12 @@ class _Entry:
             self.peaks.append(held + memory.bytes)
 
     def attempt(self, action: Callable[[], None]) -> None:
-        """Do ``action``; if it fails keep the reason and let go of the contestant's memory."""
+        """Do ``action``; if it fails, keep the reason and free the contestant's memory."""
         try:
             action()
         except Exception as error:  # out of memory, a kernel that does not work here, a host that changed
             self.error = first_line(error)
-        if self.error:  # only now, when the error no longer holds the failed call's tensors
+        if self.error:  # after the except clause, since the exception holds the failed call's tensors
             self.contestant = None
             free(self.device)
 

@@ -1,4 +1,4 @@
-"""Forward of the whole network, one patch: beside timm's bare encoder on the same slices, and nnU-Net's own network."""
+"""The whole network's forward pass of a patch, beside timm's encoder on the same slices and nnU-Net's own network."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -41,7 +41,7 @@ def random_volume(setting: Setting, size: tuple[int, ...]) -> Tensor:
 
 
 def predicting(network: nn.Module, volume: Tensor, setting: Setting) -> Callable[[], None]:
-    """A function that segments ``volume`` once, without gradients."""
+    """Return a function that segments ``volume`` once, without gradients."""
 
     def forward() -> None:
         network.eval()
@@ -59,7 +59,7 @@ def whole_network(
     optimizer: torch.optim.Optimizer | None = None,
     **others: Any,
 ) -> Contestant:
-    """``call`` runs ``network``; on a CPU, where it takes long, a patch of half the sides warms up."""
+    """Describe a contestant whose ``call`` runs ``network``; on a slow CPU half a patch per side is its warm-up."""
     half = tuple(side // 2 for side in patch_size)
     return Contestant(
         call,
@@ -91,7 +91,7 @@ def seconds_in_scans(call: Callable[[], object], device: torch.device) -> float:
 
 
 class TimmEncoder(nn.Module):
-    """SAM's patch embedding, positions and blocks as timm runs them, on the slices of a volume."""
+    """SAM's patch embedding, position embeddings and blocks, run by timm on the slices of a volume."""
 
     def __init__(self, config: TPMambaConfig, device: torch.device) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
 
     def scans() -> Contestant:
         forward = partial(seconds_in_scans, predicting(ours(), volume, setting), setting.device)
-        note = f"all {3 * config.depth} of a forward; the ratio is their share of it"
+        note = f"all {3 * config.depth} scans of a forward; the ratio is their share of it"
         return Contestant(forward, times_itself=True, against=name, warm_up=lambda: None, note=note)
 
     makers = {

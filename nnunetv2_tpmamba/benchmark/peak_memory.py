@@ -1,4 +1,4 @@
-"""The most memory that a call needs beyond what was there before it, in bytes."""
+"""The most memory that a call takes in addition to what was in use before it, in bytes."""
 
 import ctypes
 import gc
@@ -6,18 +6,21 @@ import re
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 import torch
 from torch import nn
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # Linux, proc(5): the process's peak of resident memory starts anew
+CLEAR = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # Linux, proc(5): from now on a new peak of the resident memory is taken
+STATUS = Path("/proc/self/status")  # ru_maxrss also holds the peak of the process that started this one, for ever
 
 
 class PeakMemory:
-    """In a ``with`` statement: afterwards ``bytes`` is the peak above the start, None where it cannot be known.
+    """Measure a ``with`` statement: its attribute ``bytes`` then is the peak minus the memory at the start.
 
-    On CUDA what PyTorch allocated; on Linux the process's resident memory, so also what libraries allocate. Memory that
-    was freed, but not yet given back, is given back first, and would otherwise be used unseen.
+    On a CUDA device this is the memory that PyTorch allocated. On a CPU it is the resident memory of the process, which
+    includes the allocations of libraries; outside Linux the peak cannot be measured, and ``bytes`` is None. On a CPU
+    all freed memory first goes back to the system, because a call that used it again would seem to take none.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,7 +33,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._start: int | None = torch.cuda.memory_allocated(self.device)
         else:
-            self._start = _resident() if _give_back_and_reset_peak() else None
+            self._start = psutil.Process().memory_info().rss if _give_back_and_reset_peak() else None
         return self
 
     def __exit__(
@@ -38,12 +41,12 @@ class PeakMemory:
     ) -> None:
         if self._start is None or error is not None:
             return
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _resident("VmHWM")
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _peak_resident()
         self.bytes = max(0, peak - self._start)
 
 
 def held_bytes(network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> int:
-    """What a network's weights, their gradients and its optimiser's state take."""
+    """Count the bytes of a network's weights and buffers, their gradients, and its optimiser's state."""
     tensors = [*network.parameters(), *network.buffers()]
     tensors += [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if optimizer is not None:
@@ -52,7 +55,7 @@ def held_bytes(network: nn.Module, optimizer: torch.optim.Optimizer | None = Non
 
 
 def free(device: torch.device) -> None:
-    """Give back what no tensor uses any more."""
+    """Give memory that no tensor uses any more back to the system."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -67,7 +70,7 @@ def _give_back_and_reset_peak() -> bool:
     return True
 
 
-def _resident(field: str = "VmRSS") -> int:
-    found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
-    assert found is not None, f"{STATUS} has no {field}"
+def _peak_resident() -> int:
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    assert found is not None, f"{STATUS} has no VmHWM"
     return int(found.group(1)) * 1024

@@ -25,8 +25,8 @@ def tasks(setting: Setting) -> list[Task]:
 
 
 def predicting_ct(network: nn.Module, patch_size: tuple[int, ...], setting: Setting) -> Callable[[], None]:
-    """A function that predicts a CT patch by patch, half a patch apart, weighted, as nnU-Net does by default."""
-    with redirect_stdout(StringIO()):  # it tells that a CPU is no GPU
+    """Return a function that predicts a random CT as nnU-Net does by default: weighted patches, half a patch apart."""
+    with redirect_stdout(StringIO()):  # nnU-Net prints that some settings have no effect on a CPU
         predictor = nnUNetPredictor(
             use_mirroring=setting.mirroring,
             perform_everything_on_device=setting.device.type == "cuda",

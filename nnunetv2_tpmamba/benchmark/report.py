@@ -1,4 +1,4 @@
-"""What was measured, as a file of tables in Markdown and as JSON."""
+"""The results as a file of Markdown tables, as JSON, and as lines for the terminal."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
 
 from .setting import Setting
 from .task import Row
@@ -25,13 +26,14 @@ HEADINGS = {
     "flops": "Adapters by their arithmetic",
 }
 READING = """\
-A time is the median of n calls, made in turns with the others of its task. A ratio is this by the one it is compared
-with; below 1 is less. Peak memory is what one call needs beyond what was there before it, and the network's weights,
-gradients and optimiser. All weights are random: speed does not depend on them."""
+A time is the median of n calls, which take turns with the calls of the task's other lines. A ratio is a line's number
+divided by that of the line it is compared with; below 1 is less. Peak memory is what one call takes in addition to the
+memory in use before it, plus the network's weights, gradients and optimiser. All weights are random: speed does not
+depend on them."""
 
 
 def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
-    """Where and how the measurement was made."""
+    """Describe where and how the measurement was made."""
     gpu = setting.device.type == "cuda"
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -48,13 +50,13 @@ def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
 
 
 def as_json(rows: Sequence[Row], facts: Mapping[str, str], complete: bool) -> str:
-    """``{"about": ..., "complete": ..., "rows": [...]}``; a row's fields are those of :class:`Row`."""
+    """Write ``{"about": ..., "complete": ..., "rows": [...]}``; a row has the fields of :class:`Row`."""
     content = {"about": facts, "complete": complete, "rows": [asdict(row) for row in rows]}
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], complete: bool) -> str:
-    """A table per part, with the columns that have something in them."""
+    """Write a table for each part, without columns that would be empty."""
     pieces = ["# Benchmark"] if complete else ["# Benchmark, not finished"]
     pieces.append("\n".join(f"- {name}: {fact}" for name, fact in facts.items()))
     pieces.append(READING)
@@ -65,7 +67,12 @@ def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], complete: bool) -
 
 
 def table(rows: Sequence[Row], rate: float | None) -> str:
-    """Rows of one part in Markdown; ``rate`` is the device's in operations per second, for the share reached."""
+    """Write the rows of one part as a Markdown table.
+
+    Args:
+        rows: the results of the part.
+        rate: operations per second that the device can do, of which a share is shown; None if that is unknown.
+    """
     columns: dict[str, Callable[[Row], str]] = {
         "task": lambda row: row.task,
         "who": lambda row: row.name,
@@ -83,12 +90,11 @@ def table(rows: Sequence[Row], rate: float | None) -> str:
     cells = {title: [cell(row).replace("|", "/") for row in rows] for title, cell in columns.items()}
     cells["task"] = ["" if task == before else task for before, task in pairwise(["", *cells["task"]])]
     kept = {title: column for title, column in cells.items() if any(column)}
-    lines = [list(kept), ["---"] * len(kept), *zip(*kept.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tabulate(kept, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def summary(row: Row) -> str:
-    """A row in a line, for somebody who waits."""
+    """Write a row as a line for the terminal."""
     if row.error:
         return f"{row.name}: FAILED, {row.error}"
     facts = []
@@ -104,7 +110,7 @@ def summary(row: Row) -> str:
 
 
 def device_rate(rows: Sequence[Row]) -> float | None:
-    """Operations per second in the one row of part "encoder" that is a plain matrix product."""
+    """Operations per second of the row that is a plain matrix product, if it was measured."""
     rates = [row.flops / row.seconds for row in rows if row.name == "matrix product" and row.flops and row.seconds]
     return rates[0] if rates else None
 
@@ -118,7 +124,7 @@ def size(num_bytes: float) -> str:
 
 
 def digits(number: float) -> str:
-    """At least three digits, without an exponent unless it is tiny."""
+    """Write a number with at least three digits, and without an exponent unless it is tiny."""
     return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
@@ -129,7 +135,7 @@ def _share(row: Row, rate: float | None) -> str:
 
 
 def _processor() -> str:
-    """The model; Python's own answer is empty on most Linux systems."""
+    """Name the processor's model; Python's own answer is empty on most Linux systems."""
     cpuinfo = Path("/proc/cpuinfo")
     found = cpuinfo.is_file() and re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE)
     return found.group(1) if found else platform.processor() or sys.platform

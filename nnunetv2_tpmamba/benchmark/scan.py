@@ -24,13 +24,13 @@ def tasks(setting: Setting) -> list[Task]:
 
 
 def shapes(setting: Setting) -> list[tuple[int, int]]:
-    """Sequences and steps: of the slices, and of the rows along depth."""
+    """Sequences and steps of the plane of the slices, and of the plane of the rows along depth."""
     D, (h, w) = setting.patch_size[0], setting.grid_of(setting.config)
     return [(D, h * w), (h, D * w)]
 
 
 def step_loop(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """The scan as one would write it in PyTorch for speed: step by step, the state changed in place, no gradients."""
+    """Scan as one would write it in PyTorch for speed: step by step with the state in place, without gradients."""
     x = u.new_zeros(len(u), *A.shape)
     y = D * u
     for t in range(u.shape[1]):
@@ -41,7 +41,7 @@ def step_loop(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tens
 
 
 def random_inputs(config: TPMambaConfig, batch: int, L: int, device: torch.device) -> tuple[Tensor, ...]:
-    """``u, delta, A, B, C, D`` as a trained network has them: small steps, decays from 1 to N."""
+    """Draw ``u, delta, A, B, C, D`` like those of a trained network: small steps, decay rates from 1 to N."""
     E, N = config.expand * config.adapter_dim, config.d_state
     u, B, C, D = (torch.randn(shape, device=device) for shape in ((batch, L, E), (batch, L, N), (batch, L, N), (E,)))
     delta = 0.1 * torch.rand(batch, L, E, device=device)
@@ -49,7 +49,7 @@ def random_inputs(config: TPMambaConfig, batch: int, L: int, device: torch.devic
 
 
 def scan_flops(batch: int, L: int, E: int, N: int) -> int:
-    """About nine operations per step, channel and state, for a forward.
+    """Estimate the operations of a forward pass: nine for each step, channel and state.
 
     Source: the count in issue 110 of state-spaces/mamba, as VMamba's ``flops_selective_scan_fn`` has it.
     """

@@ -1,4 +1,4 @@
-"""At which sizes, and on which device, is measured; imports no torch unless asked to."""
+"""The sizes and the device of a measurement; importing this module does not import torch."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
 if TYPE_CHECKING:
     import torch
 
-TINY = replace(
+SMALL_CONFIG = replace(
     TPMambaConfig(),
     embed_dim=32,
     depth=4,
@@ -21,23 +21,23 @@ TINY = replace(
     adapter_dim=8,
     decoder_dim=8,
 )
-"""A network of the same build, for a look at the command itself in seconds."""
+"""A network with every kind of part that takes seconds, to try the command itself."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes are in voxels of 1 mm.
+    """The device and the sizes of a measurement; sizes are in voxels of 1 mm.
 
     Args:
-        device: to measure on.
+        device: where the calls run.
         config: the network's numbers.
         patch_size: what the network is given at a time.
-        num_classes: of the segmentation, background included; 14 is BTCV's.
-        stock_patch: side of the cubes stock nnU-Net plans for abdominal CTs at 1 mm.
+        num_classes: classes of the segmentation, background included; BTCV has 14.
+        stock_patch: side of the cubes that stock nnU-Net plans for abdominal CTs at 1 mm.
         ct: side of the cubic CT to predict.
         mirroring: predict every patch in its eight mirror images, as nnU-Net does.
         matrix: side of the matrices whose product shows what the device can do.
-        small: tiny sizes, whose times mean nothing.
+        small: the sizes are tiny, and the times mean nothing.
     """
 
     device: "torch.device"
@@ -52,25 +52,33 @@ class Setting:
 
     @classmethod
     def of(cls, device: "torch.device", small: bool = False) -> "Setting":
-        """The full sizes, less of a CT on a CPU; or tiny ones."""
+        """Choose the full sizes, on a CPU with a smaller CT to predict, or tiny sizes."""
         if small:
             return cls(
-                device, TINY, (32, 32, 32), num_classes=3, stock_patch=32, ct=40, mirroring=False, matrix=64, small=True
+                device,
+                SMALL_CONFIG,
+                patch_size=(32, 32, 32),
+                num_classes=3,
+                stock_patch=32,
+                ct=40,
+                mirroring=False,
+                matrix=64,
+                small=True,
             )
         return cls(device) if device.type == "cuda" else cls(device, ct=144, mirroring=False, matrix=2048)
 
     @property
     def grid6(self) -> TPMambaConfig:
-        """The config of ``_grid6``."""
+        """The config of the trainer ``nnUNetTrainerTPMamba_grid6``."""
         return replace(self.config, in_plane_upsample=1)
 
     def grid_of(self, config: TPMambaConfig) -> tuple[int, int]:
-        """Tokens on the two sides of a slice of a patch, for a network of these numbers."""
+        """Return how many tokens a network of these numbers makes on the two sides of a patch's slice."""
         _, height, width = self.patch_size
         return height // config.token_size, width // config.token_size
 
     def autocast(self) -> AbstractContextManager:
-        """As nnU-Net: fp16 where it can be on a GPU, float32 on a CPU."""
+        """Return the context that nnU-Net runs networks in: fp16 autocast on a GPU, float32 on a CPU."""
         import torch
 
         return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()

@@ -1,4 +1,4 @@
-"""What is to be measured side by side, and what came out: plain values that a file can hold."""
+"""The plain values that the benchmark works with: tasks, their contestants, and rows of results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ class Contestant:
     """One way to do a task.
 
     Args:
-        call: does it once; None if there is nothing to time.
-        times_itself: the call returns the seconds that count, those of a part of it; its memory is not that part's.
-        against: whom it is compared with; the first of the task if None.
-        warm_up: is called once before the measurement, instead of ``call``.
-        held: bytes that belong to it before each call, such as a network's weights.
-        flops: floating-point operations of one call, where they are known.
-        parameters, trainable: how many numbers it has, and how many of them train.
-        note: what a reader should know.
+        call: does the task once; None if there is nothing to time.
+        times_itself: ``call`` returns the seconds of the part of it that counts; its memory is then not measured.
+        against: the contestant to compare it with; None for the first of the task.
+        warm_up: is called once before the measurement; None for ``call`` itself.
+        held: counts the bytes that belong to it before a call, such as a network's weights.
+        flops: floating-point operations of one call, if they are known.
+        parameters, trainable: how many numbers it has, and how many of them are trained.
+        note: what a reader of the table should know.
     """
 
     call: Callable[[], object] | None
@@ -31,12 +31,18 @@ class Contestant:
 
 
 Makers = Mapping[str, Callable[[], Contestant]]
-"""By name, the one to compare with first. Each is made when its turn comes, so that one may fail alone."""
+"""Functions that make the contestants, by name. Each is called when its turn comes, so that one may fail alone."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Contestants for one piece of work; ``prepare`` makes what they share, which is freed after the task."""
+    """Contestants for one piece of work.
+
+    Args:
+        part: one of the benchmark's parts.
+        title: what the contestants do.
+        prepare: makes what they share, which is freed after the task, and returns their makers.
+    """
 
     part: str
     title: str
@@ -48,13 +54,13 @@ class Row:
     """One contestant's result.
 
     Args:
-        part, task, name: who, at what.
+        part, task, name: the part, the title of the task and the name of the contestant.
         seconds: median of ``repeats`` calls.
-        peak_bytes: the most memory it took, what it holds included.
-        against: whom it is compared with, "" for the one that the others are compared with.
-        time_ratio, memory_ratio: its median and its peak by theirs; below 1 is less.
+        peak_bytes: the most memory it took, including what it holds between calls.
+        against: the contestant it is compared with; "" for the one that the others are compared with.
+        time_ratio, memory_ratio: its median and peak divided by the other's; below 1 is less.
         flops, parameters, trainable, note: as in :class:`Contestant`.
-        error: why there is no result.
+        error: why there is no result; "" if there is one.
     """
 
     part: str

@@ -1,4 +1,4 @@
-"""A training step of the whole network as nnU-Net's trainer takes it: forward, loss, backward, clipping, optimiser."""
+"""A training step as nnU-Net's trainer takes it: forward, loss, backward, gradient clipping, optimiser."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ LARGEST_GRADIENT = 12  # nnUNetTrainer.train_step
 
 
 def tasks(setting: Setting) -> list[Task]:
-    """On a GPU also compiled, as nnU-Net trains there."""
+    """List the plain training step and, on a GPU, also the compiled one, which is how nnU-Net trains there."""
     steps = {"training step": False} | ({"compiled training step": True} if setting.device.type == "cuda" else {})
     return [
         Task("network", f"{title}, {patch_of(setting)}, batch of 1", partial(_steps, setting, compiled))
@@ -36,7 +36,7 @@ def tasks(setting: Setting) -> list[Task]:
 def training_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, volume: Tensor, target: Tensor, setting: Setting
 ) -> Callable[[], None]:
-    """A function that takes one step, with deep supervision where the network has several outputs.
+    """Return a function that takes one step, with deep supervision where the network has several outputs.
 
     Source: ``nnUNetTrainer.train_step`` and ``_build_loss``.
     """

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunetv2_tpmamba.benchmark import report
     from nnunetv2_tpmamba.benchmark.catalogue import tasks_of
-    from nnunetv2_tpmamba.benchmark.measure import measure
+    from nnunetv2_tpmamba.benchmark.measure import run_task
     from nnunetv2_tpmamba.benchmark.setting import Setting
 
     has_cuda = torch.cuda.is_available()
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         with termination_as_interrupt():
             for i, task in enumerate(tasks, 1):
                 print(f"[{i}/{len(tasks)}] {task.part}: {task.title}", flush=True)
-                new = measure(task, setting.device, args.repeats, on_call=show_progress)
+                new = run_task(task, setting.device, args.repeats, on_call=show_progress)
                 show_progress("")
                 rows += new
                 for row in new:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .finding import FAIL, NOTE, OK, Finding, in_a_line
 
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
-LITTLE_SPACE = 10.0  # GiB
+ENOUGH_SPACE = 10.0  # GiB
 
 
 def check_raw() -> Finding:
@@ -40,7 +40,7 @@ def check_folder(variable: str, is_written: bool) -> Finding:
     if problem := why_not_writable(folder):
         return Finding(FAIL, f"{variable}={value} cannot be written to: {problem}", (choose,))
     free = shutil.disk_usage(folder).free / 2**30
-    if free < LITTLE_SPACE:
+    if free < ENOUGH_SPACE:
         return Finding(NOTE, f"{variable}={value}: only {free:.1f} GiB are free", (f"make room, or {choose}",))
     return Finding(OK, f"{variable}={value} ({free:.0f} GiB free)")
 

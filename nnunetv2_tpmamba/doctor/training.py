@@ -12,7 +12,7 @@ from .installation import reinstalling
 
 COMPILE = "nnUNet_compile"
 GET_TORCH = "install a torch for this machine's GPU and driver: https://pytorch.org/get-started/locally"
-TINY = replace(
+STEP_CONFIG = replace(
     TPMambaConfig(),
     embed_dim=96,
     depth=4,
@@ -114,7 +114,7 @@ def check_step() -> Finding:
     device = torch.device(best_device())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = TPMamba(1, 2, TINY).to(device)
+        network = TPMamba(1, 2, STEP_CONFIG).to(device)
         volume = torch.rand(1, 1, 4, 16, 16, device=device)
         target = torch.randint(2, (1, 4, 16, 16), device=device)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])

@@ -1,6 +1,7 @@
 """The verb ``benchmark`` at tiny sizes: what is measured, not how fast it was."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -59,7 +60,7 @@ def fails(error):
     ],
 )
 def test_every_row_of_a_part_succeeds_and_names_both_peers(part, peers, ours):
-    rows = [row for each in tasks_of([part], SMALL) for row in measure.measure(each, CPU, repeats=1)]
+    rows = [row for each in tasks_of([part], SMALL) for row in measure.run_task(each, CPU, repeats=1)]
     assert not [row for row in rows if row.error]
     assert peers | ours <= {row.name for row in rows}
     assert all(row.part == part and (row.seconds or row.flops) for row in rows)
@@ -86,7 +87,7 @@ def test_a_median_is_taken_of_calls_in_turns_after_a_warm_up():
 
         return Contestant(call, times_itself=True, warm_up=lambda: calls.append("warm-up"))
 
-    a, b = measure.measure(task(a=partial(make, "a"), b=partial(make, "b")), CPU, repeats=3)
+    a, b = measure.run_task(task(a=partial(make, "a"), b=partial(make, "b")), CPU, repeats=3)
     assert calls == ["warm-up", "warm-up", *"ababab"]
     assert (a.seconds, b.seconds, b.repeats, b.against, b.time_ratio) == (2.0, 3.0, 3, "a", 1.5)
     assert (a.against, a.time_ratio) == ("", None)
@@ -94,7 +95,7 @@ def test_a_median_is_taken_of_calls_in_turns_after_a_warm_up():
 
 def test_slow_calls_are_repeated_less(monkeypatch):
     monkeypatch.setattr(measure, "LONGEST", -1)
-    (row,) = measure.measure(task(a=lambda: Contestant(lambda: None)), CPU, repeats=5)
+    (row,) = measure.run_task(task(a=lambda: Contestant(lambda: None)), CPU, repeats=5)
     assert row.repeats == 1
 
 
@@ -106,7 +107,7 @@ def test_one_that_fails_does_not_lose_the_others(when):
         "warmed up": lambda: Contestant(lambda: fails(error)),
         "measured": lambda: Contestant(lambda: fails(error), warm_up=lambda: None),
     }
-    rows = measure.measure(task(bad=contestants[when], good=lambda: Contestant(lambda: None)), CPU, repeats=2)
+    rows = measure.run_task(task(bad=contestants[when], good=lambda: Contestant(lambda: None)), CPU, repeats=2)
     assert [(row.name, row.error, row.repeats) for row in rows] == [
         ("bad", "OutOfMemoryError: no memory left", 0),
         ("good", "", 2),
@@ -114,13 +115,13 @@ def test_one_that_fails_does_not_lose_the_others(when):
 
 
 def test_a_task_that_cannot_be_prepared_is_a_row():
-    (row,) = measure.measure(Task("scan", "a task", lambda: fails(ValueError("no"))), CPU, repeats=1)
+    (row,) = measure.run_task(Task("scan", "a task", lambda: fails(ValueError("no"))), CPU, repeats=1)
     assert (row.part, row.task, row.error) == ("scan", "a task", "ValueError: no")
 
 
 def test_an_interrupt_is_not_taken_for_a_failure():
     with pytest.raises(KeyboardInterrupt):
-        measure.measure(task(a=lambda: Contestant(lambda: fails(KeyboardInterrupt()))), CPU, repeats=1)
+        measure.run_task(task(a=lambda: Contestant(lambda: fails(KeyboardInterrupt()))), CPU, repeats=1)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is only known on Linux")
@@ -192,7 +193,7 @@ def test_half_a_patch_is_enough_for_the_stock_network(side):
 @pytest.fixture(scope="module")
 def operations():
     (each,) = tasks_of(["flops"], Setting.of(CPU))
-    return {row.name: row for row in measure.measure(each, CPU, repeats=1)}
+    return {row.name: row for row in measure.run_task(each, CPU, repeats=1)}
 
 
 T, C, R, E, N = 96 * 12 * 12, 768, 96, 192, 16
@@ -234,9 +235,9 @@ def test_numbers_survive_a_file():
 
 
 def test_the_table_has_every_row_and_only_columns_that_say_something():
-    text = report.as_markdown(ROWS, FACTS, complete=True)
-    assert "| blocks | timm | 4 ms (3) | 300 MiB |  |  |  | 4 GFLOP | 50% of 2 TFLOP/s |  |" in text
-    assert "|  | ours | 2 ms (3) | 100 MiB | timm | 0.5 | 0.333 | 4 GFLOP | 100% of 2 TFLOP/s | a / b |" in text
+    text = re.sub(" +", " ", report.as_markdown(ROWS, FACTS, complete=True))
+    assert "| blocks | timm | 4 ms (3) | 300 MiB | | | | 4 GFLOP | 50% of 2 TFLOP/s | |" in text
+    assert "| | ours | 2 ms (3) | 100 MiB | timm | 0.5 | 0.333 | 4 GFLOP | 100% of 2 TFLOP/s | a / b |" in text
     assert "| forward | TPMamba | FAILED: OutOfMemoryError: no |" in text
     assert "| task | who | operations | parameters |" in text
     assert "not finished" in report.as_markdown(ROWS, FACTS, complete=False)
@@ -297,7 +298,7 @@ def quick(monkeypatch, tmp_path):
             outcome = next(results)
             return fails(outcome) if isinstance(outcome, BaseException) else outcome
 
-        monkeypatch.setattr(measure, "measure", measured)
+        monkeypatch.setattr(measure, "run_task", measured)
         monkeypatch.setattr(
             "nnunetv2_tpmamba.benchmark.catalogue.tasks_of", lambda parts, setting: [task()] * len(outcomes)
         )
@@ -311,7 +312,7 @@ def test_ctrl_c_keeps_what_was_measured(quick, tmp_path, capsys):
     assert capsys.readouterr().err == "nnUNetv2_tpmamba benchmark: interrupted; the tasks above are kept\n"
     table = (tmp_path / "benchmark.md").read_text()
     assert "not finished" in table
-    assert "| ours |" in table
+    assert "| ours " in table
     assert (tmp_path / "benchmark.png").stat().st_size > 1000
 
 
