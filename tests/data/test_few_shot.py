@@ -1,15 +1,13 @@
+"""The few-shot protocol: which cases are for testing, and which draws each fold trains on."""
+
 import itertools
 import json
 import math
 import random
-import shutil
-from pathlib import Path
+import re
 
-import numpy as np
 import pytest
-import SimpleITK
 
-from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.data.few_shot import (
     MOST_SUBSETS,
     Fold,
@@ -111,6 +109,12 @@ def test_test_cases_hold_and_leave_every_class_where_they_can():
         assert len({"case03", "case07"} & set(choose_test(classes, 3, seed))) == 1
 
 
+def test_test_cases_follow_the_seed():
+    chosen = [choose_test(BOTH, 6, seed) for seed in range(4)]
+    assert len(set(chosen)) == 4
+    assert chosen == [choose_test(BOTH, 6, seed) for seed in range(4)]
+
+
 def test_two_cases_are_enough():
     (fold,) = few_shot_folds({"a": {"one"}, "b": {"one"}}, choose_test({"a": {"one"}, "b": {"one"}}, 1, 0), [], 5, 0)
     assert {fold.train, fold.val} == {("a",), ("b",)}
@@ -160,150 +164,9 @@ def test_a_fold_survives_json():
 
 
 def test_the_table_says_what_each_fold_is():
-    lines = table(few_shot_folds({"a": {"x"}, "b": {"x"}, "c": {"y"}}, ["c"], [1], 1, seed=0)).splitlines()
+    folds = few_shot_folds({"1e2": {"x"}, "1e3": {"x"}, "c": {"y"}}, ["c"], [1], 2, seed=0)
+    lines = [re.sub(" +", " ", line) for line in table(folds).splitlines()]
     assert lines[2] == "| 0 | 2 | all | every case that is not for testing | y |"
-    assert lines[3].startswith("| 1 | 1 | 1 | ")
+    for fold in folds[1:]:
+        assert lines[2 + fold.fold] == f"| {fold.fold} | 1 | {fold.draw} | {fold.train[0]} | y |"
     assert lines[-1] == "All folds are tested on: c"
-
-
-def trained(fold):
-    fold.mkdir(parents=True)
-    (fold / "checkpoint_best.pth").touch()
-
-
-class TestCommand:
-    @pytest.fixture
-    def folder(self, tmp_path, monkeypatch):
-        for name in ("raw", "preprocessed", "results"):
-            (tmp_path / name).mkdir()
-            monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-        folder = tmp_path / "preprocessed" / "Dataset009_Few"
-        (folder / "gt_segmentations").mkdir(parents=True)
-        labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
-        (folder / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".nii.gz"}))
-        for index in range(6):
-            array = np.zeros((4, 5, 6), np.uint8)
-            array[1, 1, 1], array[2, 2, 2] = 3, 2 if index == 4 else 1
-            path = folder / "gt_segmentations" / f"case_{index}.nii.gz"
-            SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
-        return folder
-
-    @pytest.fixture
-    def run(self, capsys):
-        def run(*arguments, status=0):
-            result = cli.main(["fewshot", "-d", "9", *map(str, arguments)])
-            output, errors = capsys.readouterr()
-            assert result == status, errors
-            return output if status == 0 else errors
-
-        return run
-
-    def test_splits_are_nnunets_and_the_table_lies_beside(self, folder, run):
-        output = run("-n", 2, "--draws", 3, "--test", 2)
-        splits = json.loads((folder / "splits_final.json").read_text())
-        protocol = [Fold.from_json(fold) for fold in json.loads((folder / "fewshot.json").read_text())["folds"]]
-        assert [set(split) for split in splits] == [{"train", "val"}] * 4
-        assert [fold.split() for fold in protocol] == splits
-        assert (folder / "fewshot.md").read_text().strip() in output
-
-    def test_regions_count_as_classes_and_the_ignore_label_does_not(self, folder, run):
-        output = run("-n", 1, "--draws", 1, "--test", "case_0", "case_4")
-        assert "No training case of fold 0 has: core" in output
-        assert "ignore" not in output
-
-    def test_existing_splits_are_kept(self, folder, run):
-        splits = folder / "splits_final.json"
-        splits.write_text("[1]")
-        run("-n", 2, "--draws", 2)
-        second = splits.read_text()
-        run("-n", 3, "--draws", 2)
-        assert (folder / "splits_final.backup-1.json").read_text() == "[1]"
-        assert (folder / "splits_final.backup-2.json").read_text() == second
-
-    def test_again_changes_nothing(self, folder, run):
-        run("-n", 2)
-        before = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
-        trained(folder.parents[1] / "results" / folder.name / "T__P__C" / "fold_0")
-        run("-n", 2)
-        assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == before
-
-    def test_trained_splits_are_not_replaced(self, folder, run):
-        (folder / "splits_final.json").write_text("[1")  # damaged
-        model = folder.parents[1] / "results" / folder.name / "T__P__C"
-        trained(model / "fold_all")
-        (model / "fold_2").mkdir()
-        (model / "fold_2" / "training_log_2026.txt").touch()  # of one that stopped before its first epoch
-        run("-n", 2)
-        trained(model / "fold_3")
-        before = sorted(path.name for path in folder.iterdir())
-        assert "fold_3; move these elsewhere" in run("-n", 3, status=1)
-        assert sorted(path.name for path in folder.iterdir()) == before
-
-    def test_too_few_test_cases_for_a_verdict_are_mentioned(self, folder, run):
-        assert "No difference between methods can be significant on 2 test cases; it takes 6" in run("--test", 2)
-
-    def test_the_device_is_named_in_the_script(self, folder, run):
-        assert "-tr nnUNetTrainer -p P -device cpu --c'" in run("--script", "-device", "cpu", "-p", "P")
-
-    def test_an_existing_script_is_not_replaced_unasked(self, folder, run, tmp_path):
-        script = tmp_path / "train.sh"
-        script.write_text("mine")
-        assert "exists; name another file" in run("--script", script, status=1)
-        assert not (folder / "splits_final.json").exists()
-        run("--script", script, "--overwrite")
-        assert "nnUNetv2_train" in script.read_text()
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["--test", "case_9"], "--test: there is no case case_9; give a number"),
-            (["--test", *(f"case_{index}" for index in range(6))], "names all 6 cases"),
-            (["-n", "2", "2"], "give every number once"),
-            (["-n", "9"], "-n 9: there are 5 training cases"),
-            (["--draws", "0"], "--draws 0"),
-            *((["--test", test], "give a whole number of cases") for test in ("inf", "nan", "1e400")),
-            (["--script", "absent/train.sh"], "--script absent/train.sh: there is no folder absent; make it first"),
-            (["--script", "/", "--overwrite"], "--script / is a folder; name a file"),
-        ],
-    )
-    def test_wrong_requests_change_nothing(self, folder, run, arguments, message):
-        assert message in run(*arguments, status=1)
-        assert not (folder / "splits_final.json").exists()
-
-    def test_a_name_that_is_a_number_too_is_asked_for(self, folder, run):
-        truth = folder / "gt_segmentations"
-        (truth / "case_3.nii.gz").rename(truth / "3.nii.gz")
-        assert "--test 3 is a number and the name of a case; for the number write 3.000" in run("--test", 3, status=1)
-        assert not (folder / "splits_final.json").exists()
-        run("--test", "3.000")
-        assert len(json.loads((folder / "splits_final.json").read_text())[0]["val"]) == 3
-        run("--test", 3, 3)
-        assert json.loads((folder / "splits_final.json").read_text())[0]["val"] == ["3"]
-        run("--test", 3, "case_2")
-        assert json.loads((folder / "splits_final.json").read_text())[0]["val"] == ["3", "case_2"]
-
-    @pytest.mark.parametrize("damage", ["cut", "empty", "no image"])
-    def test_a_damaged_label_map_is_named(self, folder, run, damage):
-        path = folder / "gt_segmentations" / "case_0.nii.gz"
-        whole = path.read_bytes()
-        path.write_bytes({"cut": whole[: len(whole) * 9 // 10], "empty": b"", "no image": b"no image"}[damage])
-        errors = run(status=1).strip().splitlines()
-        assert len([line for line in errors if str(path) in line]) == 1
-        assert "make it again" in errors[-1]
-        assert "Traceback" not in "".join(errors)
-        assert not (folder / "splits_final.json").exists()
-
-    @pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"labels": {}}', '{"labels": {"a": 1}}'])
-    def test_a_damaged_dataset_json_is_named(self, folder, run, content):
-        (folder / "dataset.json").write_text(content)
-        assert f"{folder / 'dataset.json'} " in run(status=1)
-
-    def test_not_preprocessed(self, folder, run):
-        shutil.rmtree(folder / "gt_segmentations")
-        assert "preprocess the dataset first: nnUNetv2_plan_and_preprocess -d 9" in run(status=1)
-
-    @pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
-    def test_variables_not_set(self, folder, run, monkeypatch, variable):
-        monkeypatch.delenv(variable)
-        assert f"the environment variable {variable} is not set" in run(status=1)
-        assert not Path(folder, "splits_final.json").exists()

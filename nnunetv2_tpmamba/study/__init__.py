@@ -1,0 +1,1 @@
+"""Whole experiments of the paper: their splits, and the script of their trainings."""
