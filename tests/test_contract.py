@@ -25,6 +25,7 @@ FORBIDDEN = {
     "trainers/memory": f"from {PACKAGE}.trained import checkpoints",
     "doctor/finding": f"from {PACKAGE}.trainers import testbed",
     "trained/checkpoints": f"from {PACKAGE}.config import TPMambaConfig",
+    "study/script": f"from {PACKAGE}.networks import mamba",
     "comparison/runs": f"from {PACKAGE}.trainers import testbed",
 }
 
