@@ -10,14 +10,14 @@ from support.nnunet import REPOSITORY
 DOCS = REPOSITORY / "docs"
 PACKAGE = REPOSITORY / "nnunetv2_tpmamba"
 PAGES = {page.name: page for page in (REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")))}
-TEST_ID = re.compile(r"tests/[\w/]+\.py::[\w:]+")
+TEST_ID = re.compile(r"tests/[\w/]+\.py(?:::\w+)*")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 SOURCE_FILE = re.compile(r"`([\w/]+\.(?:py|sh))\b")
 
 
 @cache
 def ids_in(file):
-    """The ids that pytest knows in a test file, without parameters: of functions, classes and methods."""
+    """The ids that pytest knows in a test file, without parameters: the file, its functions, classes and methods."""
     ids = set()
     for node in ast.parse((REPOSITORY / file).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -25,7 +25,7 @@ def ids_in(file):
         if isinstance(node, ast.ClassDef):
             methods = (part for part in node.body if isinstance(part, ast.FunctionDef))
             ids |= {f"{file}::{node.name}::{method.name}" for method in methods}
-    return {test for test in ids if re.fullmatch(r"[Tt]est.*", test.split("::")[-1])}
+    return {file} | {test for test in ids if re.fullmatch(r"[Tt]est.*", test.split("::")[-1])}
 
 
 def exists(test):
