@@ -12,7 +12,7 @@ WIDTH = 100  # characters of a line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Add nothing: this verb has no options."""
 
 
 def run(args: argparse.Namespace) -> int:

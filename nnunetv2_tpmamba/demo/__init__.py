@@ -1,1 +1,1 @@
-"""What the demo needs: synthetic CTs, or the user's data, and a table of scores."""
+"""The parts of the demo: synthetic CTs or the user's data, the folder it works in, and its table of scores."""

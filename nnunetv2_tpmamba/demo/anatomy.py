@@ -18,7 +18,7 @@ LABELS = {
 
 
 def paint_patient(canvas: Canvas, patient: Patient) -> None:
-    """Everything inside the skin; what is painted later lies over what was painted before."""
+    """Paint everything inside the skin; each organ covers what was painted before it."""
     paint_trunk(canvas, patient)
     paint_bowel(canvas, patient)
     paint_stomach(canvas, patient)
@@ -32,7 +32,7 @@ def paint_patient(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_bowel(canvas: Canvas, patient: Patient) -> None:
-    """Colon, small bowel and pancreas: unlabelled, and as bright as the organs."""
+    """Paint colon, small bowel and pancreas, which have no label and are as bright as the organs."""
     rng = patient.rng
     wall = patient.enhanced(75, 6, 6)
     colon = [
@@ -61,7 +61,7 @@ def paint_bowel(canvas: Canvas, patient: Patient) -> None:
 def paint_hollow(
     part: Canvas, shape: Array, wall: float, fluid: float, gas_level: float | None, label: int = 0
 ) -> None:
-    """A hollow organ: its wall, the fluid in it and, in front of y = ``gas_level``, the gas on the fluid."""
+    """Paint a hollow organ: its wall, its fluid and, in front of y = ``gas_level``, the gas above the fluid."""
     part.paint(shape, wall, label)
     part.paint(shape + 3.5, fluid + 12 * part.texture, label)
     if gas_level is not None:
@@ -143,7 +143,7 @@ def paint_kidney(canvas: Canvas, patient: Patient, side: int) -> None:
 
 
 def paint_vessels(canvas: Canvas, patient: Patient) -> None:
-    """The aorta, and what runs beside it or leaves it without a label: caval vein, renal and mesenteric vessels."""
+    """Paint the aorta, and without a label the caval vein and the renal and mesenteric vessels."""
     part = canvas.around((-75, -35, -200), (75, 50, 200))
     blood, veins = patient.enhanced(165, 20, 8), patient.enhanced(130, 12, 8)
     for side in (RIGHT, LEFT):

@@ -1,10 +1,10 @@
-"""What the synthetic CT is painted on: signed distances in mm to simple shapes, and soft borders."""
+"""The canvas of the synthetic CT, and signed distances in mm to the simple shapes that are painted on it."""
 
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-DEFORMATION_MM = 4.0  # standard deviation, along each axis, of what makes two patients differ beyond size and pose
+DEFORMATION_MM = 4.0  # standard deviation, along each axis, of each patient's smooth deformation
 EDGE_MM = 1.6  # width of a tissue border before the scanner blurs it
 
 Array = np.ndarray  # float32
@@ -13,7 +13,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is painted on (``hu``, ``label``) and, for each voxel, where it lies in the reference anatomy (mm)."""
+    """The two images to paint, and for each voxel its place ``x, y, z`` in the reference anatomy (mm)."""
 
     x: Array
     y: Array
@@ -24,7 +24,7 @@ class Canvas:
     lumps: Array  # mm, roughens surfaces
 
     def around(self, low: Point, high: Point) -> "Canvas":
-        """The part that can hold a shape in the box from ``low`` to ``high``; painting it paints the whole."""
+        """The part of the canvas around the box from ``low`` to ``high``; painting this view paints the canvas."""
         slack = 4 * DEFORMATION_MM + 12  # the patient's pose and deformation bend the box
         middle = tuple(n // 2 for n in self.x.shape)
         lines = (
@@ -39,7 +39,7 @@ class Canvas:
         return Canvas(*(getattr(self, field.name)[tuple(box)] for field in fields(self)))
 
     def paint(self, distance: Array, hu: float | Array, label: int = 0) -> None:
-        """Fill where ``distance`` (mm, negative inside) says so, over a soft border."""
+        """Fill where ``distance`` (mm) is negative; the border is soft in ``hu`` and sharp in ``label``."""
         cover = np.clip(0.5 - distance / np.float32(EDGE_MM), 0, 1)
         self.hu[...] += cover * (np.asarray(hu, np.float32) - self.hu)
         self.label[distance < 0] = label

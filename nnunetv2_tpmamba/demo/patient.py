@@ -11,7 +11,7 @@ RIGHT, LEFT = -1, 1  # sign of x
 
 @dataclass(frozen=True)
 class Patient:
-    """What one patient has of their own."""
+    """The properties in which one patient differs from the reference anatomy."""
 
     rng: np.random.Generator
     size: Point  # of the trunk along x, y, z, 1 = reference anatomy
@@ -28,19 +28,19 @@ class Patient:
         return 141 + self.fat, 103 + 0.7 * self.fat
 
     def near(self, center: Point, deviation: float = 3.0) -> Point:
-        """A position around ``center``, mm."""
+        """Draw a position around ``center``; all in mm."""
         x, y, z = self.rng.normal(center, deviation)
         return float(x), float(y), float(z)
 
     def about(self, radii: Point) -> Point:
-        """Radii like ``radii``, mm."""
+        """Draw radii similar to ``radii``; all in mm."""
         x, y, z = np.multiply(radii, np.clip(self.rng.normal(1, 0.06, 3), 0.87, 1.13))
         return float(x), float(y), float(z)
 
     def tilted(self, degrees: Point) -> Point:
-        """A pose around ``degrees``."""
+        """Draw a pose around ``degrees``."""
         return self.near(degrees, deviation=5.0)
 
     def enhanced(self, hu: float, by_phase: float, deviation: float) -> float:
-        """HU of an organ that takes up contrast medium."""
+        """Draw the HU of an organ that takes up contrast medium."""
         return hu + by_phase * float(np.clip(self.contrast, -2, 2)) + float(self.rng.normal(0, deviation))

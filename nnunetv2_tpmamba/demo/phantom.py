@@ -22,7 +22,7 @@ from .canvas import DEFORMATION_MM, Array, Canvas, Point, rotation
 from .patient import Patient
 from .trunk import paint_table
 
-DEFORMATION_WAVE_MM = 55.0  # distance of its control points
+DEFORMATION_WAVE_MM = 55.0  # distance of the deformation's control points
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def abdomen(seed: int) -> Scan:
     noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0.3, 0.7, 0.7))
     noise *= np.float32(rng.uniform(10, 20)) / noise.std()
     image = np.clip(np.rint(blurred + noise), -1024, 3071).astype(np.int16)
-    table_position = float(rng.integers(-900, -300))  # scanners count z from anywhere
+    table_position = float(rng.integers(-900, -300))  # scanners count z from an arbitrary position
     origin = (float(axes[2][0]), float(axes[1][0]), float(axes[0][0]) + table_position)
     return Scan(image, canvas.label, (between, in_plane, in_plane), origin)
 
@@ -89,7 +89,7 @@ def smooth_field(rng: np.random.Generator, axes: list[Array], wave: float) -> Ar
         knots = np.arange(-4, where[-1] + 5)
         weights.append(BSpline.design_matrix(where, knots, 3).toarray().astype(np.float32))
     field = rng.standard_normal([w.shape[1] for w in weights], dtype=np.float32)
-    for weight in weights:  # each turn takes the control points' first axis and appends the grid's
+    for weight in weights:  # replaces the first axis, of control points, by a last one, of voxels
         field = np.tensordot(field, weight, axes=(0, 1))
     return field / np.float32(0.48**1.5)  # a cubic spline keeps 0.48 of the variance along each axis
 
@@ -108,7 +108,7 @@ def write_dataset(
     Args:
         folder: ``.../nnUNet_raw/DatasetXXX_Name``.
         seed: the first patient; the others follow.
-        on_case: told the name of every case that has been written.
+        on_case: called with the name of each case that has been written.
     """
     for part, patients in (
         ("Tr", range(seed, seed + num_training)),

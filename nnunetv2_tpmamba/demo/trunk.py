@@ -1,4 +1,4 @@
-"""What surrounds and carries the organs: the table, the wall of the trunk, lungs, heart, muscles and spine."""
+"""What lies around the organs: the table, the wall of the trunk, lungs, heart, muscles and spine."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .patient import LEFT, RIGHT, Patient
 
 
 def paint_table(canvas: Canvas, x: Array, y: Array, half_depth: float) -> None:
-    """The curved table, in the scanner's coordinates: it does not bend with the patient."""
+    """Paint the curved table in the scanner's coordinates, because it does not bend with the patient."""
     top = y - (np.float32(half_depth + 14) - x**2 / 1200) + 0 * canvas.z
     foam = np.maximum(-top, top - 26)
     canvas.paint(foam, -900)
@@ -15,7 +15,7 @@ def paint_table(canvas: Canvas, x: Array, y: Array, half_depth: float) -> None:
 
 
 def paint_trunk(canvas: Canvas, patient: Patient) -> None:
-    """Skin, fat, muscle wall, ribs, lung bases and heart: all that surrounds the cavity, and the fat in it."""
+    """Paint skin, fat, muscle wall, ribs, lung bases, heart and the fat inside the abdominal cavity."""
     x, y, z = canvas.x, canvas.y, canvas.z
     skin = canvas.column(0, -1, *patient.skin_radii)
     wall = canvas.column(0, -5, 139, 100)
@@ -42,7 +42,7 @@ def paint_trunk(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_muscles(canvas: Canvas) -> None:
-    """The muscles beside the spine."""
+    """Paint the muscles beside the spine."""
     for side in (RIGHT, LEFT):
         back = canvas.around((side * 40 - 35, 45, -200), (side * 40 + 35, 100, 200))
         back.paint(np.maximum(back.column(side * 37, 74, 31, 22), 8 - side * back.x), 48 + 12 * back.texture)

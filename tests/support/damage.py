@@ -39,12 +39,14 @@ def damages(draw):
 
 
 def saved(content, is_zip=True):
+    """What ``torch.save`` writes, as bytes, in its zip format or its older one."""
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=is_zip)
     return buffer.getvalue()
 
 
 def zipped(contents, compression=zipfile.ZIP_STORED):
+    """A zip file, as bytes, of ``contents`` by name."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in contents.items():
@@ -53,6 +55,7 @@ def zipped(contents, compression=zipfile.ZIP_STORED):
 
 
 def unzipped(content):
+    """The contents of a zip file by name."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -70,9 +73,10 @@ def change_header(content, change):
 
 
 def anywhere(content, change):
+    """Change any bytes of the file."""
     return change(content)
 
 
 def after_magic(content, change):
-    """Nothing but what a reader goes by is kept."""
+    """Change everything but the first bytes, by which a reader recognises the format."""
     return content[:9] + change(content[9:])

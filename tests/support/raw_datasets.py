@@ -1,4 +1,4 @@
-"""Raw nnU-Net data sets: of noisy images with blobs, or of empty files."""
+"""Builders of raw nnU-Net data sets: with noisy images and blobs as labels, or with empty files."""
 
 import json
 
@@ -16,7 +16,7 @@ def write_raw_dataset(
     labels=("one", "two"),
     ending=".nii.gz",
 ):
-    """A raw data set of noisy images, a blob per label; ``shape`` and ``spacing`` (mm) in the order (z, y, x)."""
+    """Write noisy images with a blob per label; ``shape`` and ``spacing`` (mm) are in the order (z, y, x)."""
     generator = np.random.default_rng(seed)
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
@@ -45,7 +45,7 @@ def write_raw_dataset(
 
 
 def make_raw(folder, training=("a", "b"), unseen=(), channels=1, **changes):
-    """A raw data set whose files are empty: only their names matter here."""
+    """Write a raw data set whose image files are empty, for tests of names alone; return its folder."""
     for part, cases in (("Tr", training), ("Ts", unseen)):
         for kind in ("images", "labels"):
             (folder / f"{kind}{part}").mkdir(parents=True)
@@ -64,4 +64,5 @@ def make_raw(folder, training=("a", "b"), unseen=(), channels=1, **changes):
 
 
 def snapshot(folder):
+    """The date of each file and folder below ``folder``; equal snapshots mean that nothing was written."""
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
