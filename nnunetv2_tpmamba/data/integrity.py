@@ -1,4 +1,4 @@
-"""What can be wrong with one training case, looked for when it is preprocessed."""
+"""Checks of one training case, made when it is preprocessed."""
 
 import contextlib
 import io
@@ -10,21 +10,25 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, v
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-OUTSIDE = 0.9  # of the labelled voxels beyond the HU window: more is worth a warning
-EDGE = 0.02  # in parts of the window: nnU-Net resamples what it has clipped
+OUTSIDE = 0.9  # largest part of the labelled voxels that may lie outside the HU window without a warning
+EDGE = 0.02  # part of the HU window; resampling moves clipped values up to this far from its ends
 
 
 def check_raw_case(
     images: list[str], label: str, num_channels: int, label_manager: LabelManager, reader: type[BaseReaderWriter]
 ) -> list[str]:
-    """Look at one case as ``nnUNetv2_plan_and_preprocess --verify_dataset_integrity`` does; return its warnings.
+    """Check one case as ``nnUNetv2_plan_and_preprocess --verify_dataset_integrity`` does; return warnings about it.
 
     Args:
         images: the file of each channel.
+        label: the file of the label map.
+        num_channels: how many channels the plans were made for.
+        label_manager: nnU-Net's, which knows the label values.
+        reader: nnU-Net's class that reads these files.
 
     Raises:
-        ValueError: NaN, other shapes or spacings of image and label, other channels or label values than
-            ``dataset.json`` names.
+        ValueError: a voxel is NaN, image and label differ in shape or spacing, or ``dataset.json`` names other channels
+            or label values.
     """
     expected = [*label_manager.all_labels, *([label_manager.ignore_label] if label_manager.has_ignore_label else [])]
     said = io.StringIO()
@@ -37,7 +41,7 @@ def check_raw_case(
 
 
 def lost_voxels(images: Sequence[str]) -> list[str]:
-    """Warnings of voxels in NIfTI files that are not finite numbers: SimpleITK reads them as 0 without a word."""
+    """Return warnings about voxels of NIfTI files that are no finite numbers, which SimpleITK reads as 0 silently."""
     warnings = []
     for file in images:
         if file.endswith((".nii", ".nii.gz")) and (image := nibabel.load(file)).get_data_dtype().kind == "f":
@@ -51,15 +55,15 @@ def lost_voxels(images: Sequence[str]) -> list[str]:
 
 
 def check_intensities(data: np.ndarray, segmentation: np.ndarray, schemes: Sequence[str]) -> list[str]:
-    """Look at a preprocessed case; return warnings about what a network could not learn from.
+    """Check a preprocessed case; return warnings about channels that a network could not learn from.
 
     Args:
-        data: ``(C, D, H, W)``; CT channels in parts of the HU window.
+        data: ``(C, D, H, W)``; in CT channels 0 and 1 are the ends of the HU window.
         segmentation: ``(1, D, H, W)``.
-        schemes: nnU-Net's normalisation of each channel.
+        schemes: the name of nnU-Net's normalization scheme for each channel.
 
     Raises:
-        ValueError: voxels that are not finite numbers.
+        ValueError: a voxel is not a finite number.
     """
     if not np.isfinite(data).all():
         raise ValueError("the images have voxels that are not finite numbers; repair them or remove the case")

@@ -1,8 +1,7 @@
 """Turn the plans nnU-Net made for a dataset into the plans TP-Mamba trains on.
 
-``derive_plans(plans, configuration, dataset_json, *, spacing, patch_size, hu_window, batch_size) -> dict`` is pure: it
-reads no file and leaves its input untouched. What it returns is saved as the model's ``plans.json``, so that stock
-nnU-Net preprocesses new cases for prediction in the same way, without this package's help.
+nnU-Net saves the derived plans as the model's ``plans.json``. So stock nnU-Net preprocesses new cases for prediction in
+the same way, without this package's help.
 """
 
 import inspect
@@ -33,10 +32,17 @@ def derive_plans(
     batch_size: int = Testbed.batch_size,
     architecture: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Copy nnU-Net's plans with one configuration, and that one set to the paper's spacing, patch and HU window.
+    """Copy nnU-Net's plans, keep one configuration, and give it the paper's spacing, patch size and HU window.
 
-    Deriving derived plans changes nothing. ``plans_name`` stays, so that results land beside the baseline's; the data
-    get an identifier of their own, so that the baseline's preprocessed data are never touched.
+    The function reads no file and leaves its arguments as they are. Deriving again with the same values changes
+    nothing. ``plans_name`` stays, so that results land beside the baseline's; the data get an identifier of their own,
+    so that the baseline's preprocessed data are never touched.
+
+    Example::
+
+        plans = json.loads(Path("nnUNet_preprocessed/Dataset702_HeadNeckCrop/nnUNetPlans.json").read_text())
+        derived = derive_plans(plans, "3d_fullres", {"channel_names": {"0": "CT"}}, spacing=(1, 1, 2))
+        derived["configurations"]["3d_fullres"]["data_identifier"]  # 'nnUNetPlans_3d_fullres_tpmamba_1x1x2mm'
 
     Source: Wang et al., MICCAI 2024, section 2.3 (spacing, patch size, window).
 
@@ -74,21 +80,21 @@ def derive_plans(
     backward = derived["transpose_backward"]
     for key in ("original_median_spacing_after_transp", "original_median_shape_after_transp"):
         derived[key] = [derived[key][axis] for axis in backward]
-    # stock planning puts the coarsest axis first; here depth must stay the axis of the slices
+    # Stock planning puts the axis of the coarsest spacing first; here depth must stay the axis of the slices.
     derived["transpose_forward"] = [0, 1, 2]
     derived["transpose_backward"] = [0, 1, 2]
 
     low, high = hu_window
     ct_channels = [channel for channel, scheme in enumerate(schemes) if scheme == "CTNormalization"]
     for channel in ct_channels:
-        # CTNormalization clips to the percentiles, then subtracts the mean and divides by std: this gives [0, 1]
+        # CTNormalization clips to the percentiles, subtracts the mean and divides by std, which here gives [0, 1].
         window = {"percentile_00_5": low, "percentile_99_5": high, "mean": low, "std": high - low}
         intensity_properties(derived).setdefault(str(channel), {}).update(window)
 
     for resampled in RESAMPLED:
         resampling_fn = recursive_find_resampling_fn_by_name(settings[f"resampling_fn_{resampled}"])
         if "force_separate_z" in inspect.signature(resampling_fn).parameters:
-            # nnU-Net's None would copy slices thicker than 3 pixels, and depth convolutions would read repeated slices
+            # With None, nnU-Net repeats slices more than 3 pixels thick, and depth convolutions would see no change.
             settings[f"resampling_fn_{resampled}_kwargs"]["force_separate_z"] = False
 
     settings["spacing"] = [float(mm) for mm in spacing]
@@ -107,13 +113,13 @@ def derive_plans(
         settings["architecture"] = deepcopy(architecture)
     stock_identifier = DERIVED_SUFFIX.sub("", settings["data_identifier"])
     settings["data_identifier"] = stock_identifier + _identifier_suffix(spacing, hu_window if ct_channels else None)
-    # the other configurations would be wrong under the new axis order
+    # The other configurations would be wrong under the new order of the axes.
     derived["configurations"] = {configuration: settings}
     return derived
 
 
 def intensity_properties(plans: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The plans' intensity statistics by channel, under their present or their former name."""
+    """Return the plans' intensity statistics for each channel, which old plans hold under another name."""
     return plans[name_in(plans, STATISTICS)]
 
 
@@ -133,7 +139,7 @@ def _check_geometry(spacing: Sequence[float], patch_size: Sequence[int], hu_wind
 
 
 def _identifier_suffix(spacing: Sequence[float], hu_window: tuple[float, float] | None) -> str:
-    """``_tpmamba``, followed by what differs from the paper's data, so that different data never share a folder."""
+    """Return ``_tpmamba`` and whatever differs from the paper's data, so that different data never share a folder."""
     suffix = "_tpmamba"
     if tuple(spacing) != Testbed.spacing:
         sizes = [f"{mm:g}" for mm in spacing]
@@ -144,7 +150,7 @@ def _identifier_suffix(spacing: Sequence[float], hu_window: tuple[float, float] 
 
 
 def _single_stage_3d_configuration(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-    """The configuration with everything it inherits, once it is known to be one that TP-Mamba can train."""
+    """Check that TP-Mamba can train the configuration; return it with everything it inherits."""
     known = plans["configurations"]
     usable = [name for name in known if _why_unusable(plans, name) is None]
     instead = f"use {' or '.join(usable)}" if usable else "plan a single-stage 3D configuration, as 3d_fullres is"
@@ -162,11 +168,12 @@ def _single_stage_3d_configuration(plans: dict[str, Any], configuration: str) ->
 
 
 def _why_unusable(plans: dict[str, Any], configuration: str) -> str | None:
+    """Return why TP-Mamba cannot train the configuration, as the end of a sentence; None if it can."""
     try:
         settings = _resolve(plans, configuration)
     except KeyError as error:
         return f"has no {error.args[0]}"
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:  # nnU-Net trusts what it reads
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:  # nnU-Net does not check plans
         return f"cannot be read ({error})"
     if problem := wrong_entry(settings, OF_CONFIGURATION):
         return problem
@@ -180,5 +187,5 @@ def _why_unusable(plans: dict[str, Any], configuration: str) -> str | None:
 
 def _resolve(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
     settings = deepcopy(PlansManager(plans).get_configuration(configuration).configuration)
-    settings.pop("inherits_from", None)  # what was inherited now stands here
+    settings.pop("inherits_from", None)  # its entries now stand in the configuration itself
     return settings

@@ -1,4 +1,4 @@
-"""What is read from a plans file and from dataset.json, and what it must look like."""
+"""The entries that derive_plans reads from a plans file and from dataset.json, and what each must look like."""
 
 import inspect
 import reprlib
@@ -8,7 +8,7 @@ from typing import Any
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
 
 RESAMPLED = ("data", "seg", "probabilities")
-LARGEST = 1e6  # mm or voxels; beyond it a plans file is damaged
+LARGEST = 1e6  # mm or voxels; a plans file with a larger size is damaged
 
 CHANNELS = "channel_names"
 STATISTICS = "foreground_intensity_properties_per_channel"
@@ -46,12 +46,12 @@ def _are_objects_by_name(value: Any) -> bool:
 def _is_resampling_function(value: Any) -> bool:
     try:
         return _is_name(value) and inspect.isfunction(recursive_find_resampling_fn_by_name(value))
-    except RuntimeError:  # it finds none
+    except RuntimeError:  # nnU-Net has no function of this name
         return False
 
 
 Needed = dict[str, tuple[Callable[[Any], bool], str]]
-"""What is read: by its key, a test of its value and the words for what passes."""
+"""For the key of each entry: a test of its value, and words for the values that pass."""
 
 OF_DATASET: Needed = {CHANNELS: (_is_object, "an object")}
 OF_PLANS: Needed = {
@@ -71,7 +71,7 @@ OF_CONFIGURATION: Needed = {
 
 
 def wrong_entry(entries: Any, needed: Needed) -> str | None:
-    """What is wrong with the first entry that is not as needed, as the end of a sentence."""
+    """Say what is wrong with the first entry that is not as needed, as the end of a sentence; None if all are."""
     if not isinstance(entries, dict):
         return f"holds {reprlib.repr(entries)} where an object is needed"
     for key, (is_right, description) in needed.items():
@@ -84,6 +84,6 @@ def wrong_entry(entries: Any, needed: Needed) -> str | None:
 
 
 def name_in(entries: dict[str, Any], key: str) -> str:
-    """The key, or its former name where the entries are that old."""
+    """Return the key, or its former name if the entries only have that."""
     former = FORMER_NAMES.get(key)
     return former if former in entries and key not in entries else key

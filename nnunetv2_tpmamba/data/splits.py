@@ -1,4 +1,4 @@
-"""nnU-Net's ``splits_final.json``: read and made by one process at a time, and what it leaves out."""
+"""nnU-Net's ``splits_final.json``: one process at a time reads or makes it, and cases it leaves out are named."""
 
 import json
 import tempfile
@@ -11,13 +11,17 @@ from nnunetv2_tpmamba.files import acquire
 from .manifest import name_some
 
 SPLITS = "splits_final.json"
-DEFAULT_FOLDS = 5  # of nnU-Net's default split
+DEFAULT_FOLDS = 5  # of nnU-Net's default split, which needs as many cases
 
 Log = Callable[[str], None]
 
 
 def locked_split(folder: Path, log: Log) -> AbstractContextManager:
-    """Hold the lock on a dataset's split: folds started together would all write it, or read it half-written.
+    """Hold the lock on a dataset's split, because folds started together would all write it, or read half of it.
+
+    Args:
+        folder: the dataset's folder in nnUNet_preprocessed.
+        log: receives what the user should know.
 
     Raises:
         OSError: the folder cannot be written.
@@ -27,17 +31,18 @@ def locked_split(folder: Path, log: Log) -> AbstractContextManager:
 
 @contextmanager
 def folder_of_split(folder: Path, log: Log) -> Iterator[Path]:
-    """Yield the folder in which nnU-Net may look for the split, and make it where there is none.
+    """Yield the folder in which nnU-Net may read the split, or make it if there is none.
 
-    That is the dataset's own, under its lock. Where it is read-only and has no split, it is a temporary one, in which
-    every fold makes the same default split.
+    That is the dataset's own folder, whose split is locked meanwhile. If that folder is read-only and has no split, it
+    is a temporary folder, in which every fold makes the same default split.
 
     Args:
-        folder: the dataset's in nnUNet_preprocessed.
+        folder: the dataset's folder in nnUNet_preprocessed.
+        log: receives what the user should know.
     """
     try:
         lock = locked_split(folder, log)
-    except OSError:  # read-only: nobody writes
+    except OSError:  # the folder is read-only, so nobody writes the split
         if (folder / SPLITS).is_file():
             yield folder
             return
@@ -50,10 +55,10 @@ def folder_of_split(folder: Path, log: Log) -> Iterator[Path]:
 
 
 def describe_gaps(folder: Path, cases: Collection[str]) -> str | None:
-    """What a user should know of the split before training, if anything.
+    """Say which cases no fold trains on, or that nnU-Net cannot make its default split; None if all is well.
 
     Args:
-        folder: the dataset's in nnUNet_preprocessed.
+        folder: the dataset's folder in nnUNet_preprocessed.
         cases: all training cases.
     """
     path = folder / SPLITS
@@ -66,7 +71,7 @@ def describe_gaps(folder: Path, cases: Collection[str]) -> str | None:
         )
     try:
         used = {case for fold in json.loads(path.read_text()) for part in ("train", "val") for case in fold[part]}
-    except (OSError, ValueError, KeyError, TypeError):  # being written, or damaged: nnU-Net will say so
+    except (OSError, ValueError, KeyError, TypeError):  # it is being written, or damaged, which nnU-Net will report
         return None
     unused = sorted(set(cases) - used)
     if not unused:

@@ -113,6 +113,11 @@ class TestWhatIsSet:
         settings = derive(**options)["configurations"]["3d_fullres"]
         assert settings["data_identifier"] == "nnUNetPlans_3d_fullres" + suffix
 
+    def test_example_of_the_docstring(self):
+        derived = derive_plans(stock_plans(), "3d_fullres", {"channel_names": {"0": "CT"}}, spacing=(1, 1, 2))
+        identifier = derived["configurations"]["3d_fullres"]["data_identifier"]
+        assert f"# {identifier!r}" in derive_plans.__doc__
+
     def test_window_does_not_matter_without_ct(self):
         plans = stock_plans()
         plans["configurations"]["3d_fullres"]["normalization_schemes"] = ["ZScoreNormalization"]
