@@ -1,4 +1,4 @@
-"""Preprocess a planned dataset for nnUNetTrainerTPMamba ahead of its training.
+"""Preprocess a planned dataset at 1 mm ahead of training, for nnUNetTrainerTPMamba and all trainers at its spacing.
 
 A training does the same before its first epoch if the data are missing. Use this command on clusters, where one node
 preprocesses and another has the GPU. It may be interrupted, started twice and repeated: only cases that are missing or

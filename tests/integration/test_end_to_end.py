@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import blosc2
 import numpy as np
@@ -102,19 +99,10 @@ class TestTinyCT:
     def stopped(self, planned):
         """The outputs of the two folds, which end without a word after their first epoch."""
         logs = [planned.results.with_name(f"fold_{fold}.log") for fold in (0, 1)]
-        folds = []
-        for fold, log in enumerate(logs):
-            program, *arguments = map(str, train_command(self.NAME, self.TRAINER, fold=fold))
-            with log.open("w") as output:  # not a pipe, which the orphaned workers would hold open
-                folds.append(
-                    subprocess.Popen(
-                        [str(Path(sys.executable).with_name(program)), *arguments],
-                        env={**planned.environment, "STOP_AFTER_AN_EPOCH": "1"},
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                )
+        folds = [
+            planned.start(log, *train_command(self.NAME, self.TRAINER, fold=fold), STOP_AFTER_AN_EPOCH="1")
+            for fold, log in enumerate(logs)
+        ]
         for fold in folds:
             fold.wait(timeout=300)
             os.killpg(fold.pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support.disks import mount, mounted, small_disk
 from support.images import read_array, write_image
-from support.nnunet import NnUNet, model_folder, predict_command, train_command
+from support.nnunet import NnUNet, installed, model_folder, predict_command, train_command
 from support.raw_datasets import write_raw_dataset
 
 from nnunetv2_tpmamba.data.manifest import CASE_ENDINGS, Manifest
@@ -133,7 +133,6 @@ def test_two_users_start_at_once_in_one_shared_folder():
         for path in [shared, *shared.rglob("*")]:
             os.chown(path, 0, NOBODY)
             path.chmod(0o2775 if path.is_dir() else 0o664)
-        commands = [str(Path(sys.executable).with_name(TRAIN[0])), *map(str, TRAIN[1:])]
         trainings = []
         for user in (0, NOBODY):
             home = Path(folder, f"home{user}")
@@ -146,7 +145,7 @@ def test_two_users_start_at_once_in_one_shared_folder():
             with Path(home, "log").open("w") as log:
                 trainings.append(
                     subprocess.Popen(
-                        commands,
+                        installed(*TRAIN),
                         env=environment,
                         stdout=log,
                         stderr=log,
@@ -170,19 +169,6 @@ def can_run_as_nobody():
         return False
 
 
-def start(nnunet, log, *command, **environment):
-    """Start a command in a session of its own; its output goes to a file, which no orphan can hold open."""
-    program, *arguments = map(str, command)
-    with log.open("w") as output:
-        return subprocess.Popen(
-            [str(Path(sys.executable).with_name(program)), *arguments],
-            env=nnunet.environment | environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
 def wait_until(condition, process, log, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -202,7 +188,7 @@ class TestKilledProcesses:
     def test_a_data_worker_dies_in_training(self, trained, tmp_path):
         """As when the system runs out of memory: a message and an exit status, no hang."""
         log = tmp_path / "log"
-        process = start(trained, log, *TRAIN, nnUNet_results=str(tmp_path / "results"))
+        process = trained.start(log, *TRAIN, nnUNet_results=str(tmp_path / "results"))
         wait_until(lambda: ": Epoch 0" in log.read_text() and children(process), process, log)
         for child in children(process):
             os.kill(child, signal.SIGKILL)
@@ -211,7 +197,7 @@ class TestKilledProcesses:
 
     def test_prediction_killed_and_continued(self, trained, tmp_path):
         images, log = write_images(tmp_path / "images", 6), tmp_path / "log"
-        process = start(trained, log, *predict(images, tmp_path / "out"))
+        process = trained.start(log, *predict(images, tmp_path / "out"))
         wait_until(lambda: list((tmp_path / "out").glob("*.nii.gz")), process, log)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=60)

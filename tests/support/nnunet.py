@@ -15,6 +15,11 @@ TRAINERS = Path(__file__).parent / "trainers"
 ON_CPU = ("-device", "cpu")
 
 
+def installed(program, *arguments):
+    """The command line of a program of this environment."""
+    return [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
+
+
 def train_command(dataset, trainer, *options, fold=0):
     return ("nnUNetv2_train", dataset, "3d_fullres", fold, "-tr", trainer, *ON_CPU, *options)
 
@@ -52,7 +57,7 @@ class NnUNet:
     def run(self, command, *arguments, check=True, timeout=540, **environment):
         """Run an installed console command; return the completed process, its output as text."""
         result = subprocess.run(
-            [str(Path(sys.executable).with_name(command)), *map(str, arguments)],
+            installed(command, *arguments),
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
@@ -62,6 +67,17 @@ class NnUNet:
         if check and result.returncode:
             pytest.fail(f"{command} exited with {result.returncode}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
         return result
+
+    def start(self, log, command, *arguments, **environment):
+        """Start a command in a session of its own, and let it write to a file: an orphan would hold a pipe open."""
+        with log.open("w") as output:
+            return subprocess.Popen(
+                installed(command, *arguments),
+                env={**self.environment, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def plan(self, dataset):
         """Plan a raw data set, such as ``Dataset901_Blobs``, without preprocessing it."""
