@@ -6,22 +6,20 @@ one value for all trainers, or one for each.
 """
 
 import argparse
-import math
 import os
 import shlex
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results
+from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results, find_training_images
 
 from .options import CONFIGURATION, PLANS, add_option
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.comparison.gather import Gathered
-    from nnunetv2_tpmamba.comparison.results import Results
 
 HELP = "compare trainers, or folders of predictions: Dice, surface Dice, statistics, cost, pictures"
 TOLERANCE = 1.0  # mm, the paper's
@@ -60,24 +58,21 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.comparison.cache import cache_folder
     from nnunetv2_tpmamba.comparison.figures import diagrams
     from nnunetv2_tpmamba.comparison.gather import score_runs
+    from nnunetv2_tpmamba.comparison.overlays import overlays
     from nnunetv2_tpmamba.comparison.report import write_report
 
     gathered = predictions(args) if args.predictions else trainings(args)
-    images = args.images or raw_images(gathered)
+    images = args.images or find_training_images(gathered.dataset_name)
     check_output(args.o, gathered, images)
     tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
     processes = default_num_processes if args.np is None else args.np
     results = score_runs(gathered, tolerance, processes, cache_folder())
-    pictures = dict(diagrams(results))
-    try:
-        pictures |= overlays(results, gathered, images)
-    except Exception as error:  # whatever a damaged file makes of it, what was measured should not be lost
-        reason = " ".join(str(error).split()) or type(error).__name__
-        results.notes.append(f"The overlays are left out: {reason}")
+    drawn_cases, notes = overlays(results, gathered, images)
+    results = replace(results, notes=(*results.notes, *notes))
     for note in results.notes:
         print(f"Note: {note}", flush=True)
     command = shlex.join(["nnUNetv2_tpmamba", *sys.argv[1:]])
-    write_report(results, pictures, command, args.o)
+    write_report(results, {**diagrams(results), **drawn_cases}, command, args.o)
     print(f"The report is {args.o / 'report.html'}")
     return 0
 
@@ -111,15 +106,22 @@ def check_usage(args: argparse.Namespace) -> None:
 
 
 def check_output(out: Path, gathered: "Gathered", images: Path | None) -> None:
-    """Raise ValueError where the report would lie among what is compared."""
+    """Raise ValueError if the report would lie inside a folder that is read, or such a folder inside the report's."""
     read = {path.parent for run in gathered.runs for path in run.predictions.values()} | {gathered.reference}
     for folder in sorted(read) if images is None else [*sorted(read), images]:
         ours, theirs = out.resolve(), folder.resolve()
-        if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
-            raise ValueError(f"-o {out} and {folder}, which is read, lie in each other; name another folder with -o")
+        if ours.is_relative_to(theirs):
+            raise ValueError(f"-o {out} lies inside {folder}, which is read; name another folder with -o")
+        if theirs.is_relative_to(ours):
+            raise ValueError(f"{folder}, which is read, lies inside -o {out}; name another folder with -o")
 
 
 def trainings(args: argparse.Namespace) -> "Gathered":
+    """Find the trainings that the arguments name.
+
+    Raises:
+        ValueError: a trainer is given twice with the same plans and configuration.
+    """
     from nnunetv2_tpmamba.comparison.gather import gather_trainings
 
     folder = find_preprocessed(args.d)
@@ -132,16 +134,18 @@ def trainings(args: argparse.Namespace) -> "Gathered":
 
 
 def of_each(values: Sequence[str], index: int) -> str:
+    """The value for one trainer, where one value stands for all trainers or there is one for each."""
     return values[index] if len(values) > 1 else values[0]
 
 
 def named(models: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, str, str]]:
-    """By trainer, and by plans and configuration where these differ."""
+    """Name each model by its trainer, and also by its plans and its configuration where the models differ in them."""
     differing = [part for part in range(3) if part == 0 or len({model[part] for model in models}) > 1]
     return {" ".join(model[part] for part in differing): model for model in models}
 
 
 def predictions(args: argparse.Namespace) -> "Gathered":
+    """Find the folders of predictions that the arguments name."""
     from nnunetv2_tpmamba.comparison.gather import gather_folders
     from nnunetv2_tpmamba.comparison.labels import read_description
 
@@ -150,14 +154,14 @@ def predictions(args: argparse.Namespace) -> "Gathered":
 
 
 def by_name(folders: Sequence[Path]) -> dict[str, Path]:
-    """Each by its own name, or by those above it too where that is not enough.
+    """Name each folder as it is called, or by its path below their common folder where two are called the same.
 
     Raises:
         ValueError: a folder is given twice.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"--predictions {' '.join(map(str, folders))}: give every folder once")
-    paths = [Path(os.path.abspath(folder)) for folder in folders]  # with the names of links
+    paths = [Path(os.path.abspath(folder)) for folder in folders]  # a link keeps its own name
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         above = os.path.commonpath([path.parent for path in paths])
@@ -166,13 +170,13 @@ def by_name(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def tolerances(given: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
-    """mm of each class: of its own, else the one without a name.
+    """The tolerance of each class in mm: the one given for it by name, or else the one given without a name.
 
     Raises:
-        ValueError: an unknown class, or no number above 0.
+        ValueError: a class that does not exist, or a tolerance that is no number above 0.
     """
     values: dict[str, float] = dict.fromkeys(classes, TOLERANCE)
-    for text in sorted(given, key=lambda text: "=" in text):  # those of a class last
+    for text in sorted(given, key=lambda text: "=" in text):  # a class's own tolerance replaces the one for all
         name, _, number = text.rpartition("=")
         try:
             value = float(number)
@@ -184,55 +188,3 @@ def tolerances(given: Sequence[str], classes: Sequence[str]) -> dict[str, float]
             raise ValueError(f"--tolerance {text}: there is no class {name}; the classes are {', '.join(classes)}")
         values.update({name: value} if name else dict.fromkeys(classes, value))
     return values
-
-
-def overlays(results: "Results", gathered: "Gathered", images: Path | None) -> dict[str, tuple[str, bytes]]:
-    """The best, the median and the worst case of the first fold, by the mean Dice of all methods."""
-    import tempfile
-
-    from nnunetv2_tpmamba.comparison.pictures import draw_case_pictures, label_names
-    from nnunetv2_tpmamba.comparison.volumes import read_case_picture
-
-    group = results.groups[0]
-    fold = group.folds[0]
-    ending = gathered.description["file_ending"]
-    dice = {method: results.of_folds_cases(method, fold, "Dice") for method in results.methods}
-    ranks = ranked({case: statistics.fmean(of[case] for of in dice.values()) for case in dice[results.methods[0]]})
-    cases, without = [], []
-    for case, rank in ranks.items():
-        files = {f"{m}, Dice {dice[m][case]:.3f}": results.runs[m, fold].predictions[case] for m in results.methods}
-        image = None if images is None else images / f"{case}_0000{ending}"  # the first channel
-        image = image if image is not None and image.is_file() else None
-        truth = gathered.reference / f"{case}{ending}"
-        cases.append(read_case_picture(f"{rank}{case}", image, truth, files, gathered.description))
-        if image is None:
-            without.append(case)
-        elif why := cases[-1].without_image:
-            results.notes.append(f"{case} is drawn without its image: {why}")
-    if not cases:
-        return {}
-    caption = f"Test cases, chosen by the mean Dice of all methods{f' ({group.title}, fold {fold})' if fold else ''}."
-    if without:
-        where = "" if images is None else f" in {images}"
-        caption += f" No image of {', '.join(without)} was found{where}; name the folder of images with --images."
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "overlays.png")
-        draw_case_pictures(cases, label_names(gathered.description), path)
-        return {path.name: (caption, path.read_bytes())}
-
-
-def ranked(dice: Mapping[str, float]) -> dict[str, str]:
-    """The cases to show, with what to call each; those without a Dice are none of them."""
-    cases = sorted((case for case in dice if not math.isnan(dice[case])), key=lambda case: -dice[case])
-    if len(cases) < 2:
-        return dict.fromkeys(cases, "")
-    median = {cases[len(cases) // 2]: "median: "} if len(cases) > 2 else {}
-    return {cases[0]: "best: ", **median, cases[-1]: "worst: "}
-
-
-def raw_images(gathered: "Gathered") -> Path | None:
-    """nnU-Net's folder of the training images, if it is known."""
-    from nnunetv2.paths import nnUNet_raw
-
-    known = nnUNet_raw.is_set() and gathered.dataset_name
-    return Path(nnUNet_raw, gathered.dataset_name, "imagesTr") if known else None

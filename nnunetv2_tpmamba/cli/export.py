@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     print(f"size:   {args.o.stat().st_size / 1e6:.0f} MB, of checkpoints of {before / 1e6:.0f} MB")
     print(f"holds:  {description.trainer}, {'folds' if len(folds) > 1 else 'fold'} {', '.join(folds)} of {model}")
     print(f"SAM:    SHA-256 of its tensors {description.sam}")
-    print(f"Install it, where the same SAM file is, with: nnUNetv2_tpmamba install {args.o.name}")
+    print(f"On a machine with the same SAM file, install it with: nnUNetv2_tpmamba install {args.o.name}")
     return 0

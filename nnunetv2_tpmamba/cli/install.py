@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.trained.exported_file import install_exported_model, read_exported_model
 
     results = find_results()
-    description, folds = read_exported_model(args.file)  # before SAM's weights are looked for, which may be a download
+    description, folds = read_exported_model(args.file)  # first, because finding SAM's weights can mean a download
     model = install_exported_model(args.file, read_sam_checkpoint(find_sam_checkpoint()), results)
     dataset = description.plans["dataset_name"]
     print(f"The model is in {model}")

@@ -1,4 +1,4 @@
-"""Measure many predictions in parallel, each file only once: results are kept by what the files hold."""
+"""Score many predictions in parallel, and keep the scores in files that are named by the content of what was scored."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from nnunetv2_tpmamba.files import whole_or_absent
 
 from .metrics import Pair, Scores, score_pair
 
-VERSION = 2  # of what is measured: another one, and nothing kept is used
+VERSION = 2  # raise this when a metric changes; scores cached before are then ignored
 
 
 def cache_folder() -> Path:
@@ -26,14 +26,14 @@ def cache_folder() -> Path:
 
 
 def score_pairs(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Scores]:
-    """The scores of all pairs, in their order.
+    """Score all pairs; the scores come in the order of the pairs.
 
     Args:
-        processes: that work at the same time.
-        folder: where results are kept; one that cannot be written is done without.
+        processes: how many work at the same time.
+        folder: where scores are kept; if it cannot be written, none are kept.
 
     Raises:
-        ValueError: some files cannot be compared; the others' scores are kept.
+        ValueError: some files cannot be compared; the scores of all others are kept.
     """
     outcomes: list[Scores | str]
     progress = partial(tqdm, total=len(pairs), desc="Measuring", unit="prediction", disable=None)
@@ -41,18 +41,19 @@ def score_pairs(pairs: Sequence[Pair], processes: int, folder: Path) -> list[Sco
         outcomes = [scores_or_error(pair, folder) for pair in progress(pairs)]
     else:
         workers = max(1, min(processes, len(pairs)))
-        # not forked: nnU-Net's readers and torch run threads
+        # spawned, because forking a process in which nnU-Net's readers and torch run threads can hang
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             outcomes = list(progress(pool.map(scores_or_error, pairs, repeat(folder))))
     errors = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if errors:
-        named = "\n".join(f"  {error}" for error in dict.fromkeys(errors))  # methods share a damaged truth
+        # a truth that is damaged is named once, and not once for each method
+        named = "\n".join(f"  {error}" for error in dict.fromkeys(errors))
         raise ValueError(f"{len(errors)} of {len(pairs)} predictions cannot be compared:\n{named}")
     return [outcome for outcome in outcomes if not isinstance(outcome, str)]
 
 
 def scores_or_error(pair: Pair, folder: Path) -> Scores | str:
-    """One damaged file should not lose the others' scores."""
+    """Score a pair, or return the message of its error, so that one damaged file does not lose the scores of others."""
     try:
         return score_pair_once(pair, folder)
     except ValueError as error:
@@ -60,7 +61,7 @@ def scores_or_error(pair: Pair, folder: Path) -> Scores | str:
 
 
 def score_pair_once(pair: Pair, folder: Path) -> Scores:
-    """:func:`score_pair`, or what it found earlier for files of the same content."""
+    """Return the scores kept for files of the same content, or else score the pair and keep its scores."""
     kept = folder / f"{cache_key(pair)}.json"
     if (known := read_scores(kept, pair.classes)) is not None:
         return known
@@ -70,12 +71,12 @@ def score_pair_once(pair: Pair, folder: Path) -> Scores:
         with whole_or_absent(kept) as unfinished:
             unfinished.write_text(json.dumps(scores))
     except OSError:
-        pass
+        pass  # only the next call is slower
     return scores
 
 
 def read_scores(kept: Path, classes: Collection[str]) -> Scores | None:
-    """None where there are none, or the file holds anything else."""
+    """Read kept scores of these classes; None if the file is missing or holds anything else."""
     try:
         scores = {name: (float(dice), float(nsd)) for name, (dice, nsd) in json.loads(kept.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
@@ -84,9 +85,9 @@ def read_scores(kept: Path, classes: Collection[str]) -> Scores | None:
 
 
 def cache_key(pair: Pair) -> str:
-    """Changes with the content of both files and with what is measured."""
-    asked = [VERSION, sorted(pair.classes.items()), pair.ignore_label, sorted(pair.tolerance.items())]
-    digest = hashlib.sha256(json.dumps([*asked, pair.reader.__name__]).encode())
+    """A name that changes with the content of both files and with all that decides their scores."""
+    question = [VERSION, sorted(pair.classes.items()), pair.ignore_label, sorted(pair.tolerance.items())]
+    digest = hashlib.sha256(json.dumps([*question, pair.reader.__name__]).encode())
     for file in (pair.truth, pair.prediction):
         digest.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
     return digest.hexdigest()

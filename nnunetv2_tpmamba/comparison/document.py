@@ -5,6 +5,8 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tabulate import tabulate
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
 body { max-width: 1240px; margin: 0 auto; padding: 1rem; }
@@ -23,9 +25,9 @@ figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 .notes { border-left: 4px solid #c80; background: #fff6e6; padding: 0.5rem 1rem; }
 @media (max-width: 600px) { .name div { max-width: 9rem; } }
-"""  # the shadow on a table's right goes when its end is seen
-WORDS = 40  # characters from which a cell is a sentence, which may be broken
-SMALLEST = 0.7  # to which a picture is shrunk on a narrow screen; from there on it scrolls
+"""  # a table that is cut off on its right has a shadow there
+WORDS = 40  # characters from which a cell counts as a sentence, whose lines may be broken
+SMALLEST = 0.7  # a picture on a narrow screen is shrunk to this part of its width at most, and scrolls from there on
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, which lies beside the Markdown under ``name`` and within the HTML."""
+    """A PNG: a file called ``name`` beside the Markdown, and part of the HTML."""
 
     name: str
     caption: str
@@ -65,10 +67,12 @@ Block = Heading | Paragraph | Notes | Table | Picture
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
+    """Write all blocks as Markdown; a picture is a link to its file."""
     return "\n\n".join(map(markdown_of, blocks)) + "\n"
 
 
 def markdown_of(block: Block) -> str:
+    """Write one block as Markdown."""
     match block:
         case Heading(text, level):
             return f"{'#' * level} {escaped(text)}"
@@ -77,19 +81,19 @@ def markdown_of(block: Block) -> str:
         case Notes(items):
             return "\n".join(f"- **Note:** {escaped(item)}" for item in items)
         case Table(header, rows):
-            lines = [header, ["---"] * len(header), *rows]
-            return "\n".join(f"| {' | '.join(map(escaped, row))} |" for row in lines)
+            cells = [list(map(escaped, row)) for row in rows]
+            return tabulate(cells, list(map(escaped, header)), tablefmt="github", disable_numparse=True)
         case Picture(name, caption, _):
             return f"![{escaped(caption)}]({name})\n\n*{escaped(caption)}*"
 
 
 def escaped(text: str) -> str:
-    """On one line, without what Markdown takes for HTML or for the border of a cell."""
+    """Write a text on one line, with a backslash or an entity where Markdown would see HTML or the border of a cell."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("<", "&lt;").replace("|", "\\|")
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """One file with everything in it, which opens offline and on a telephone."""
+    """Write all blocks as one HTML page that needs no other file and also fits the screen of a telephone."""
     body = "\n".join(map(html_of, blocks))
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -107,6 +111,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 
 
 def html_of(block: Block) -> str:
+    """Write one block as HTML."""
     match block:
         case Heading(text, level):
             return f"<h{level}>{html.escape(text)}</h{level}>"
@@ -130,15 +135,22 @@ def html_of(block: Block) -> str:
 
 
 def column_kinds(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """How the cells of each column are set: the first is a name, others are numbers or words."""
+    """How the cells of each column are set: the first column holds names, every other one numbers or words."""
     columns = [[row[index] for row in rows] for index in range(1, len(header))]
     return ["name", *("words" if any(len(cell) >= WORDS for cell in column) else "number" for column in columns)]
 
 
 def cell_html(cell: str, kind: str, tag: str = "td") -> str:
+    """Write one cell as HTML.
+
+    Args:
+        kind: one that :func:`column_kinds` gives.
+        tag: ``th`` in the header.
+    """
     text = f"<div>{html.escape(cell)}</div>" if kind == "name" else html.escape(cell)
     return f'<{tag} class="{kind}">{text}</{tag}>'
 
 
 def png_width(data: bytes) -> int:
-    return int.from_bytes(data[16:20], "big")  # after the signature and the header's length and name
+    """The width of a PNG in pixels, which stands after the signature and the header's length and name."""
+    return int.from_bytes(data[16:20], "big")

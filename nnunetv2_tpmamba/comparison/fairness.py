@@ -1,4 +1,4 @@
-"""What makes a comparison of trainings unfair, or is not known: notes for the top of the report."""
+"""Notes for the top of the report: what makes a comparison of trainings unfair, and what is not known about it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +12,20 @@ from .runs import Run
 Splits = Sequence[Mapping[str, Sequence[str]]]
 
 
-def unfair(runs: Sequence[Run], splits: Splits | None) -> list[str]:
-    """Notes on trainings of different length or data, or that were validated on what they may have trained on."""
+def unfair(runs: Sequence[Run], splits: Splits | None) -> tuple[str, ...]:
+    """Notes on trainings of different length or data, and on those validated on cases they may have trained on."""
     epochs = differing("epochs", {(run.method, run.fold): run.cost.epochs for run in runs})
     iterations = differing("iterations per epoch", {(run.method, run.fold): run.iterations_per_epoch for run in runs})
-    return [*epochs, *iterations, *different_data(runs), *leaks(runs, splits or [])]
+    return (*epochs, *iterations, *different_data(runs), *leaks(runs, splits or []))
 
 
 def differing(what: str, of_runs: Mapping[tuple[str, str], int | None]) -> list[str]:
-    """A note where the trainings differ in a number, or where it is known of some of them only."""
+    """A note where the trainings differ in a number, or where the number is known of some trainings only.
+
+    Args:
+        what: the name of the number.
+        of_runs: the number by method and fold; None where it is not known.
+    """
     if len(set(of_runs.values())) < 2:
         return []
     of_methods: dict[str, set[int | None]] = {}
@@ -36,6 +41,7 @@ def differing(what: str, of_runs: Mapping[tuple[str, str], int | None]) -> list[
 
 
 def different_data(runs: Sequence[Run]) -> list[str]:
+    """Notes where the trainings were prepared from different data, or where this is not known."""
     notes = []
     unknown = dict.fromkeys(run.method for run in runs if not run.data)
     if unknown and any(run.data for run in runs):
@@ -51,15 +57,15 @@ def different_data(runs: Sequence[Run]) -> list[str]:
 
 
 def leaks(runs: Sequence[Run], splits: Splits) -> list[str]:
-    """Folds that the present splits do not have, and validated cases that they list for training."""
+    """Notes on folds that the present splits do not have, and on validated cases that the splits list for training."""
     notes = []
     for fold in dict.fromkeys(run.fold for run in runs):
         if not fold.isdecimal() or not splits:
             continue
         if int(fold) >= len(splits):
             notes.append(
-                f"Fold {fold} is none of the {len(splits)} in {SPLITS}: nnU-Net drew its cases at random, so it was "
-                "not tested on those of the others."
+                f"Fold {fold} is none of the {len(splits)} in {SPLITS}: nnU-Net drew its cases at random, so its test "
+                "cases are not those of the other folds."
             )
             continue
         train = set(splits[int(fold)]["train"])
@@ -68,26 +74,35 @@ def leaks(runs: Sequence[Run], splits: Splits) -> list[str]:
             methods = " and ".join(method for method, of_method in validated.items() if of_method)
             notes.append(
                 f"The present {SPLITS} lists {', '.join(cases)} for training of fold {fold}, but {methods} validated "
-                "on them: they were trained on, or the splits were changed since."
+                "on them: either they were trained on, or the splits have changed since the training."
             )
     return notes
 
 
-def read_splits(path: Path, folds: Sequence[str], notes: list[str]) -> Splits | None:
-    """nnU-Net's splits; None, and a note, where they are missing or damaged."""
+def read_splits(path: Path, folds: Sequence[str]) -> tuple[Splits | None, tuple[str, ...]]:
+    """Read nnU-Net's splits.
+
+    Args:
+        path: ``splits_final.json``.
+        folds: the folds that are compared; fold ``all`` needs no splits.
+
+    Returns:
+        The splits and no note; or None, with a note where a fold needs them, if the file is missing or damaged.
+    """
     state = "damaged" if path.is_file() else "missing"
     try:
         splits = read_json(path)
         if is_splits(splits):
-            return splits
+            return splits, ()
     except ValueError:
         pass
-    if any(fold != "all" for fold in folds):
-        notes.append(f"{path} is {state}, so it is not known which cases were trained on.")
-    return None
+    if all(fold == "all" for fold in folds):
+        return None, ()
+    return None, (f"{path} is {state}, so it is not known which cases were trained on.",)
 
 
 def is_splits(value: Any) -> bool:
+    """Whether a JSON value has the form of nnU-Net's splits: for each fold, names of cases to train and validate on."""
     return isinstance(value, list) and all(
         isinstance(fold, dict)
         and all(

@@ -1,4 +1,4 @@
-"""The report's diagrams; each is None where there is nothing to show."""
+"""The report's diagrams; a function returns None where its diagram would show nothing."""
 
 import io
 import textwrap
@@ -15,15 +15,15 @@ from .results import MEAN, METRICS, Results, nanmean
 
 DPI = 110
 PANEL = (4.6, 3.6)  # inches
-FONT = 8  # points, of method names
-CHARACTER, LINE = 0.075, 0.16  # inches, of these
+FONT = 8  # points; size of the names of methods
+CHARACTER, LINE = 0.075, 0.16  # inches; width of a character and height of a line of this font
 LEGEND_COLUMNS = 4
 MOST_CASES_NAMED = 12
-MOST_LEVEL = 3  # methods whose names fit below a panel without being turned
+MOST_LEVEL = 3  # up to so many methods, their names fit below a panel without being turned
 
 
 def training_size(results: Results) -> Figure | None:
-    """Dice and NSD by the number of training cases: mean, spread, and a point per draw.
+    """Draw Dice and NSD by the number of training cases: mean, spread, and a point per draw.
 
     Source: figure 1(a) of the paper.
     """
@@ -35,7 +35,8 @@ def training_size(results: Results) -> Figure | None:
         for index, (method, colour) in enumerate(zip(results.methods, colours(len(results.methods)), strict=True)):
             means = [results.of_group(method, group, metric)[MEAN] for group in groups]
             aside = min(1.03, 1.2 ** (1 / len(results.methods))) ** (index - (len(results.methods) - 1) / 2)
-            x = np.array([group.training_cases for group in groups], float) * aside  # else they hide each other
+            # a little beside each other, so that no method hides another
+            x = np.array([group.training_cases for group in groups], float) * aside
             spread = [0 if np.isnan(mean.spread) else mean.spread for mean in means]
             ax.errorbar(x, [m.mean for m in means], spread, marker="o", capsize=3, color=colour, label=method)
             for position, group in zip(x, groups, strict=True):
@@ -52,7 +53,7 @@ def training_size(results: Results) -> Figure | None:
 
 
 def convergence(results: Results) -> Figure | None:
-    """nnU-Net's pseudo Dice over the epochs, a thin line per fold and a thick one for their mean.
+    """Draw nnU-Net's pseudo Dice over the epochs, a thin line per fold and a thick one for the mean of the folds.
 
     Source: figures 1(b) and 4 of the paper.
     """
@@ -76,13 +77,13 @@ def convergence(results: Results) -> Figure | None:
 
 
 def paired(results: Results) -> Figure | None:
-    """Dice of each case with each method, a line per case."""
+    """Draw the Dice of each case with each method, a line per case."""
     if len(results.methods) < 2:
         return None
     level = len(results.methods) <= MOST_LEVEL
     names = [textwrap.fill(method, 20 if level else 30) for method in results.methods]
     lines = [line for name in names for line in name.splitlines()]
-    # turned names need the width of their lines for each method, and the length of the longest below the panel
+    # each turned name needs the width of its lines, and all of them the length of the longest line below the panel
     each = LINE * (1 + max(name.count("\n") + 1 for name in names))
     width = PANEL[0] if level else max(PANEL[0], 1 + each * len(names))
     height = PANEL[1] if level else PANEL[1] + CHARACTER * max(map(len, lines))
@@ -93,7 +94,7 @@ def paired(results: Results) -> Figure | None:
         named = len(cases) <= MOST_CASES_NAMED
         for index, case in enumerate(cases):
             colour = colormaps["tab20"](index % 20) if named else "0.6"
-            label = case if named else "_"  # which legends leave out
+            label = case if named else "_"  # legends leave such a label out
             ax.plot([of[case] for of in values], "o-", color=colour, markersize=4, linewidth=1, label=label)
         means = [nanmean(of.values()) for of in values]
         ax.plot(means, "k_", markersize=14, markeredgewidth=3, label="mean over cases")
@@ -106,18 +107,24 @@ def paired(results: Results) -> Figure | None:
 
 
 def colours(number: int) -> list[tuple[float, ...]]:
+    """A colour for each method; more than 20 methods share some."""
     palette = colormaps["tab10" if number <= 10 else "tab20"]
     return [palette(index % palette.N) for index in range(number)]
 
 
 def panels(number: int, width: float = PANEL[0], height: float = PANEL[1]) -> tuple[Figure, list[Axes]]:
+    """Make a figure with panels in one row.
+
+    Args:
+        width, height: of one panel, in inches.
+    """
     figure = Figure(figsize=(width * number, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, number, squeeze=False)[0])
 
 
 def with_legend(figure: Figure, ax: Axes) -> Figure:
-    """The same figure, so much higher that the legend below takes nothing from its panels."""
+    """Add a legend below the panels, and make the figure higher by its height."""
     handles, labels = ax.get_legend_handles_labels()
     width, height = figure.get_size_inches()
     labels = [textwrap.fill(label, int(width / CHARACTER) - 8) for label in labels]
@@ -128,18 +135,20 @@ def with_legend(figure: Figure, ax: Axes) -> Figure:
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of labels fit into a width in inches."""
     longest = max(len(line) for label in labels for line in label.splitlines())
     return max(1, min(LEGEND_COLUMNS, len(labels), int(width / (CHARACTER * (longest + 8)))))
 
 
 def png(figure: Figure) -> bytes:
+    """The content of a PNG file of a figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def diagrams(results: Results) -> Mapping[str, tuple[str, bytes]]:
-    """File name to caption and picture, of those there is something to show in."""
+    """Draw all diagrams that show something; returns caption and PNG by file name."""
     drawn = {
         "training_size.png": ("Scores by the number of training cases (bars: spread over draws)", training_size),
         "convergence.png": ("Convergence during training, on validation patches", convergence),

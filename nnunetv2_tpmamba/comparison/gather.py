@@ -1,4 +1,4 @@
-"""Find what trainings or folders of predictions have in common, and say what they do not."""
+"""Find what trainings, or folders of predictions, have in common; notes say what they have not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from nnunetv2_tpmamba.data.splits import SPLITS
 from .cache import score_pairs
 from .fairness import Splits, read_splits, unfair
 from .labels import Labels, check_description, read_description, read_json
-from .metrics import Pair, reader_of
+from .metrics import Pair, Scores, reader_of
 from .results import MEAN, Group, Results
 from .runs import Run, begun_folds, files_of_cases, model_folder, read_run, unfinished
 
@@ -32,7 +32,7 @@ class Gathered:
     runs: Sequence[Run]
     labels: Labels
     groups: tuple[Group, ...]
-    notes: list[str]
+    notes: tuple[str, ...]
     reference: Path
     description: Mapping[str, Any]
     dataset_name: str = ""
@@ -41,19 +41,20 @@ class Gathered:
 def gather_trainings(
     models: Mapping[str, tuple[str, str, str]], preprocessed: Path, results: Path, folds: Sequence[str] | None
 ) -> Gathered:
-    """The runs of some models on one dataset.
+    """Find the runs of some models on one dataset.
 
     Args:
         models: trainer, plans and configuration of each method.
-        folds: None: those that all models have finished.
+        preprocessed: nnU-Net's folder of the preprocessed dataset.
+        results: nnU-Net's folder of the dataset's results.
+        folds: the folds to compare; None for all that every model has finished.
 
     Raises:
-        ValueError: no results, an unfinished fold that was asked for, one asked for twice, no common fold, different
-            classes, a damaged or missing file of the dataset.
+        ValueError: a model without results, a fold that was asked for and is not finished, a fold given twice, no fold
+            that all models have finished, models of different classes, a damaged or missing file of the dataset.
     """
     if folds is not None and len(set(folds)) < len(folds):
         raise ValueError(f"-f {' '.join(folds)}: give every fold once")
-    notes: list[str] = []
     folders = {method: model_folder(results, *model) for method, model in models.items()}
     description = read_description(preprocessed / "dataset.json")
     labels = {method: labels_of_model(folder) for method, folder in folders.items()}
@@ -64,18 +65,17 @@ def gather_trainings(
                 f"{first} was trained on the classes {named(labels[first])}, {other} on {named(labels[other])}; only "
                 "models of the same classes can be compared"
             )
-    chosen = folds if folds is not None else finished_folds(folders, notes)
+    chosen, left_out = (folds, ()) if folds is not None else finished_folds(folders)
     for method, folder in folders.items():
         for fold in chosen:
             if reason := unfinished(folder, fold):
                 raise ValueError(f"fold {fold} of {method} {reason}: {folder / f'fold_{fold}'}")
     ending = description["file_ending"]
     runs = [read_run(method, folder, fold, ending) for method, folder in folders.items() for fold in chosen]
-    if ALL in chosen:
-        notes.append(f"Fold {ALL} is scored on the cases it was trained on.")
-    splits = read_splits(preprocessed / SPLITS, chosen, notes)
-    groups = groups_of(preprocessed / PROTOCOL, chosen, splits, notes)
-    notes += unfair(runs, splits)
+    scored_on_training = (f"Fold {ALL} is scored on the cases it was trained on.",) if ALL in chosen else ()
+    splits, on_splits = read_splits(preprocessed / SPLITS, chosen)
+    groups, on_groups = groups_of(preprocessed / PROTOCOL, chosen, splits)
+    notes = (*left_out, *scored_on_training, *on_splits, *on_groups, *unfair(runs, splits))
     name, reference = preprocessed.name, preprocessed / "gt_segmentations"
     if not reference.is_dir():
         raise ValueError(f"{reference}, the folder of the truth, does not exist; preprocess the dataset again")
@@ -84,14 +84,19 @@ def gather_trainings(
 
 
 def labels_of_model(folder: Path) -> Labels:
+    """The classes that a model in nnU-Net's folder was trained on."""
     source = folder / "dataset.json"
     return Labels.of(read_description(source), read_json(folder / "plans.json"), source)
 
 
-def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
-    """Those that all have finished, ``all`` only if there is no other; the rest is named in the notes."""
+def finished_folds(folders: Mapping[str, Path]) -> tuple[list[str], tuple[str, ...]]:
+    """The folds that all models have finished, ``all`` only if there is no other, and notes on the folds left out.
+
+    Raises:
+        ValueError: there is no such fold.
+    """
     begun = {fold: None for folder in folders.values() for fold in begun_folds(folder)}
-    common = []
+    common, notes = [], []
     for fold in begun:
         reasons = [f"{method} {why}" for method, folder in folders.items() if (why := unfinished(folder, fold))]
         if reasons:
@@ -103,55 +108,59 @@ def finished_folds(folders: Mapping[str, Path], notes: list[str]) -> list[str]:
         notes.append(f"Fold {ALL} is left out: it is scored on the cases it was trained on (-f {ALL} shows it).")
     if not common:
         raise ValueError("there is no fold that all have finished:\n  " + "\n  ".join(notes or ["none was trained"]))
-    return common
+    return common, tuple(notes)
 
 
-def groups_of(protocol: Path, folds: Sequence[str], splits: Splits | None, notes: list[str]) -> tuple[Group, ...]:
-    """By number of training cases where ``nnUNetv2_tpmamba fewshot`` wrote the splits, else all folds in one.
+def groups_of(protocol: Path, folds: Sequence[str], splits: Splits | None) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    """Group folds by their number of training cases where ``nnUNetv2_tpmamba fewshot`` wrote the splits.
 
-    ``all``, and a fold that the protocol does not know, are groups of their own.
+    Without such splits all folds are one group. Fold ``all``, and a fold that the protocol does not know, are groups of
+    their own.
     """
-    table = few_shot_table(protocol, splits, notes)
+    table, notes = few_shot_table(protocol, splits)
     if not table:
         real = tuple(fold for fold in folds if fold != ALL)
         groups = [Group(f"fold {real[0]}" if len(real) == 1 else f"{len(real)} folds", real)] if real else []
-        return (*groups, *(alone(fold) for fold in folds if fold == ALL))
+        return (*groups, *(alone(fold) for fold in folds if fold == ALL)), notes
     sizes: dict[int, list[str]] = {}
     for fold in folds:
         if fold in table:
             sizes.setdefault(len(table[fold].train), []).append(fold)
-    return (
-        *(
-            Group(f"{size} training cases" if size > 1 else "1 training case", tuple(sizes[size]), size)
-            for size in sorted(sizes, reverse=True)
-        ),
-        *(alone(fold) for fold in folds if fold not in table),
-    )
+    by_size = [
+        Group(f"{size} training cases" if size > 1 else "1 training case", tuple(sizes[size]), size)
+        for size in sorted(sizes, reverse=True)
+    ]
+    return (*by_size, *(alone(fold) for fold in folds if fold not in table)), notes
 
 
 def alone(fold: str) -> Group:
+    """A group of one fold."""
     return Group(f"fold {fold}", (fold,))
 
 
-def few_shot_table(protocol: Path, splits: Splits | None, notes: list[str]) -> dict[str, Fold]:
-    """What each fold is; empty, and a note, where the protocol does not belong to the splits."""
+def few_shot_table(protocol: Path, splits: Splits | None) -> tuple[dict[str, Fold], tuple[str, ...]]:
+    """What each fold of a few-shot protocol is; an empty table, and a note, if the protocol is not of these splits."""
     if splits is None or not protocol.is_file():
-        return {}
+        return {}, ()
     try:
         table = {str(values["fold"]): Fold.from_json(values) for values in read_json(protocol)["folds"]}
         if [fold.split() for fold in table.values()] == splits:
-            return table
+            return table, ()
     except (ValueError, KeyError, TypeError):
         pass
-    notes.append(f"{PROTOCOL} does not belong to the present {SPLITS} and is not used.")
-    return {}
+    return {}, (f"{PROTOCOL} does not belong to the present {SPLITS} and is not used.",)
 
 
 def gather_folders(folders: Mapping[str, Path], reference: Path, description: Mapping[str, Any]) -> Gathered:
-    """Plain folders of predictions as runs of one fold.
+    """Take plain folders of predictions as runs of one fold.
+
+    Args:
+        folders: the folder of each method.
+        reference: folder of the truth.
+        description: ``dataset.json``.
 
     Raises:
-        ValueError: no folder, or a ``dataset.json`` that cannot be used.
+        ValueError: a folder that does not exist, or a ``dataset.json`` that cannot be used.
     """
     check_description(description, "dataset.json")
     if not reference.is_dir():
@@ -162,28 +171,61 @@ def gather_folders(folders: Mapping[str, Path], reference: Path, description: Ma
             raise ValueError(f"{folder} is no folder; name folders with predictions")
         runs.append(Run(method, "", files_of_cases(folder, description["file_ending"])))
     title = f"{' and '.join(folders)} against {reference.name}"
-    return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), [], reference, description)
+    return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), (), reference, description)
 
 
 def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
-    """Measure the cases that the runs of each fold share and whose truth is known.
+    """Score the cases that the runs of each fold share and whose truth is known.
+
+    Args:
+        tolerance: mm within which surfaces agree, of each class.
+        processes: how many work at the same time.
+        cache: folder where scores are kept.
 
     Raises:
-        ValueError: a class called as the mean is, no common case, files that cannot be compared.
+        ValueError: a class that has the name of the mean, no common case, files that cannot be compared.
     """
     if MEAN in gathered.labels.classes:
         raise ValueError(
             f"a class is called {MEAN!r}, which is the name of the mean over classes; give it another name in each "
             "dataset.json, of the dataset and of the trained models"
         )
-    runs, notes, reference = gathered.runs, [*gathered.notes], gathered.reference
-    methods = tuple(dict.fromkeys(run.method for run in runs))
+    truths = files_of_cases(gathered.reference, gathered.description["file_ending"])
+    jobs, notes = common_cases(gathered.runs, truths, gathered.reference)
+    reader = reader_of(gathered.description, (truths[case] for _, case in jobs))
+    classes, ignored = gathered.labels.classes, gathered.labels.ignore_label
+    pairs = [Pair(truths[case], run.predictions[case], classes, ignored, tolerance, reader) for run, case in jobs]
+    scores: dict[tuple[str, str], dict[str, Scores]] = {}
+    for (run, case), of_pair in zip(jobs, score_pairs(pairs, processes, cache), strict=True):
+        scores.setdefault((run.method, run.fold), {})[case] = of_pair
+    return Results(
+        gathered.title,
+        tuple(dict.fromkeys(run.method for run in gathered.runs)),
+        tuple(classes),
+        tolerance,
+        gathered.groups,
+        {(run.method, run.fold): run for run in gathered.runs},
+        scores,
+        (*gathered.notes, *notes),
+    )
+
+
+def common_cases(
+    runs: Sequence[Run], truths: Mapping[str, Path], reference: Path
+) -> tuple[list[tuple[Run, str]], tuple[str, ...]]:
+    """Each run with each case that all runs of its fold have predicted, and notes on the cases left out.
+
+    Args:
+        truths: the file of each case's truth.
+        reference: their folder, for messages.
+
+    Raises:
+        ValueError: the runs of a fold share no case whose truth is known.
+    """
     by_fold: dict[str, list[Run]] = {}
     for run in runs:
         by_fold.setdefault(run.fold, []).append(run)
-    ending = gathered.description["file_ending"]
-    truths = files_of_cases(reference, ending)
-    jobs = []
+    jobs, notes = [], []
     for fold, of_fold in by_fold.items():
         place = f" of fold {fold}" if fold else ""
         common = set.intersection(*(set(run.predictions) for run in of_fold))
@@ -196,26 +238,10 @@ def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: in
         if not cases:
             raise ValueError(f"there is no case{place} that all have predicted and {reference} has the truth of")
         jobs += [(run, case) for run in of_fold for case in cases]
-    reader = reader_of(gathered.description, (truths[case] for _, case in jobs))
-    pairs = [
-        Pair(
-            truths[case],
-            run.predictions[case],
-            gathered.labels.classes,
-            gathered.labels.ignore_label,
-            tolerance,
-            reader,
-        )
-        for run, case in jobs
-    ]
-    scores: dict[tuple[str, str], dict] = {}
-    for (run, case), measured_scores in zip(jobs, score_pairs(pairs, processes, cache), strict=True):
-        scores.setdefault((run.method, run.fold), {})[case] = measured_scores
-    by_key = {(run.method, run.fold): run for run in runs}
-    classes = tuple(gathered.labels.classes)
-    return Results(gathered.title, methods, classes, tolerance, gathered.groups, by_key, scores, notes)
+    return jobs, tuple(notes)
 
 
 def named(labels: Labels) -> str:
+    """Classes with their values, in words."""
     ignored = "" if labels.ignore_label is None else f", ignore={labels.ignore_label}"
     return ", ".join(f"{name}={value}" for name, value in labels.classes.items()) + ignored

@@ -20,9 +20,10 @@ class Labels:
     def of(
         cls, description: Mapping[str, Any], plans: Mapping[str, Any] | None = None, source: Path | str = "dataset.json"
     ) -> "Labels":
-        """From ``dataset.json``; regions where it has any.
+        """Read the classes of a ``dataset.json``; if it has regions, these are the classes.
 
         Args:
+            plans: the model's ``plans.json``, which may name another label manager.
             source: the file, for messages.
 
         Raises:
@@ -34,13 +35,14 @@ class Labels:
             names = {as_region(value): name for name, value in description["labels"].items()}
             labels = {names[as_region(value)]: value for value in evaluated}
             classes = {name: value if isinstance(value, tuple) else int(value) for name, value in labels.items()}
-        except Exception as error:  # nnU-Net raises of many kinds, AssertionError among them
+        except Exception as error:  # nnU-Net raises many kinds, AssertionError among them
             reason = str(error) or type(error).__name__
             raise ValueError(f"nnU-Net cannot use the labels in {source} ({reason}); correct them") from error
         return cls(classes, manager.ignore_label)
 
 
 def as_region(value: Any) -> tuple[int, ...]:
+    """The labels of a class, whether it is one label or a region of several."""
     return tuple(int(v) for v in value) if isinstance(value, list | tuple) else (int(value),)
 
 
@@ -48,7 +50,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """Read a ``dataset.json``.
 
     Raises:
-        ValueError: it is missing, damaged, or lacks what names classes and files.
+        ValueError: the file is missing or damaged, or does not name the classes or how the names of files end.
     """
     description = read_json(path)
     check_description(description, path)
@@ -56,10 +58,11 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def check_description(description: Any, source: Path | str) -> None:
+    """Raise ValueError for a ``dataset.json`` that does not name the classes or how the names of files end."""
     if not isinstance(description, Mapping):
         raise ValueError(f"{source} holds no object {{...}}; give a dataset.json as nnU-Net has it")
     required: dict[str, type] = {"labels": dict, "file_ending": str}
-    if "channel_names" in description:  # predictions can be compared without any
+    if "channel_names" in description:  # predictions can be compared without them
         required["channel_names"] = dict
     for key, kind in required.items():
         if not isinstance(description.get(key), kind) or not description[key]:
@@ -69,7 +72,11 @@ def check_description(description: Any, source: Path | str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises ValueError that names the file where it is missing or damaged."""
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is missing or damaged; the message names it.
+    """
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:

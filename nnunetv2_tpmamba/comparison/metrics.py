@@ -14,7 +14,7 @@ from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-NO_THICKNESS = 999  # of a 2D image, in mm or in times its largest spacing, by nnU-Net's readers
+NO_THICKNESS = 999  # nnU-Net's readers give a 2D image this thickness, in mm or in multiples of its largest spacing
 GEOMETRY_TOLERANCE = 1e-3  # mm
 MOST_VALUES_NAMED = 5
 CHUNK = 1 << 20  # bytes
@@ -25,13 +25,13 @@ Scores = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction, its truth and what to measure.
+    """A prediction, its truth and what decides their scores.
 
     Args:
-        classes: label, or labels of the region, of each class.
-        ignore_label: voxels with it in the truth do not count.
+        classes: the label of each class, or the labels of its region.
+        ignore_label: voxels with this label in the truth do not count.
         tolerance: mm within which surfaces agree, of each class.
-        reader: nnU-Net's for these files.
+        reader: nnU-Net's reader for these files.
     """
 
     truth: Path
@@ -51,10 +51,10 @@ class Pair:
 
 
 def score_pair(pair: Pair) -> Scores:
-    """Read both files and measure every class.
+    """Read both files and score every class.
 
-    Dice is computed as nnU-Net does for its ``summary.json``. A class in only one of the two has a surface Dice of 0;
-    ignored voxels are background of both when surfaces are compared.
+    Dice is computed as nnU-Net does for its ``summary.json``. A class in only one of the two has a surface Dice of 0.
+    When surfaces are compared, ignored voxels are background in both.
 
     Raises:
         ValueError: a file cannot be read or holds other labels, or the two are not of one geometry.
@@ -78,7 +78,7 @@ def score_pair(pair: Pair) -> Scores:
 
 
 def surface_dice(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...], tolerance: float) -> float:
-    """The part of both surfaces that lies within ``tolerance`` of the other one; NaN if there are none.
+    """The part of both surfaces that lies within ``tolerance`` of the other one; NaN if both masks are empty.
 
     Source: Nikolov et al., "Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy" (JMIR 2021),
     as their package ``surface-distance`` computes it.
@@ -92,29 +92,34 @@ def surface_dice(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float
     """
     from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
 
-    if not truth.any() or not prediction.any():  # of which the package makes an error with NumPy 2
+    if not truth.any() or not prediction.any():  # with NumPy 2 the package fails on an empty mask
         return 0.0 if truth.any() or prediction.any() else math.nan
     if len(truth) == 1 and is_two_dimensional(spacing):
         truth, prediction, spacing = truth[0], prediction[0], spacing[1:]
-    part = bounding_box(truth | prediction)  # all that is outside costs time only
+    part = bounding_box(truth | prediction)  # voxels outside change nothing but the time it takes
     distances = compute_surface_distances(truth[part], prediction[part], spacing)
     return float(compute_surface_dice_at_tolerance(distances, tolerance))
 
 
 def is_two_dimensional(spacing: tuple[float, ...]) -> bool:
-    """Whether the distance of "slices" is one that nnU-Net's readers make up for a 2D image."""
+    """Whether the slice thickness is the one that nnU-Net's readers invent for a 2D image."""
     thickness, *in_plane = spacing
     return any(math.isclose(thickness, NO_THICKNESS * unit, rel_tol=1e-6) for unit in (1.0, max(in_plane)))
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds a mask, which is not empty."""
     axes = range(mask.ndim)
     used = (np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
     return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in used)
 
 
 def read(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict[str, Any]]:
-    """A label map ``(z, y, x)`` and nnU-Net's properties of it."""
+    """Read a label map ``(z, y, x)`` and nnU-Net's properties of it.
+
+    Raises:
+        ValueError: the file is missing, empty, cut off or cannot be read.
+    """
     if not file.is_file():
         raise ValueError(f"{file} does not exist; predict this case again")
     if file.stat().st_size == 0:
@@ -123,32 +128,33 @@ def read(file: Path, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict[s
         if file.name.endswith(".gz"):
             read_to_the_end(file)
         labels, properties = reader().read_seg(str(file))
-    except Exception as error:  # whatever the reader's library makes of a damaged file
+    except Exception as error:  # each reader's library raises its own kinds for a damaged file
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{file} cannot be read ({lines[-1].strip()}); make it again") from error
     return labels[0], properties
 
 
 def read_to_the_end(file: Path) -> None:
-    """Raise what :mod:`gzip` does for a file that was cut off, of which ITK says nothing."""
+    """Raise the error of :mod:`gzip` if a file was cut off; ITK reads such a file without an error."""
     with gzip.open(file) as stream:
         while stream.read(CHUNK):
             pass
 
 
 def reader_of(description: Mapping[str, Any], files: Iterable[Path]) -> type[BaseReaderWriter]:
-    """nnU-Net's reader for a dataset's label maps, by the first of them that can be read.
+    """nnU-Net's reader for a dataset's label maps, chosen by the first file that can be read.
 
     Raises:
-        ValueError: nnU-Net has none for this ``file_ending``.
+        ValueError: nnU-Net has no reader for this ``file_ending``.
     """
-    for example in (*map(str, files), None):  # None: all are damaged, which reading them will say
-        with redirect_stderr(io.StringIO()), suppress(RuntimeError):  # of a damaged one it prints the traceback
+    for example in (*map(str, files), None):  # None: if all are damaged, reading them later says so
+        with redirect_stderr(io.StringIO()), suppress(RuntimeError):  # for a damaged file nnU-Net prints a traceback
             return determine_reader_writer_from_dataset_json(dict(description), example, verbose=False)
     raise ValueError(f"file_ending {description['file_ending']} in dataset.json: nnU-Net has no reader for such files")
 
 
 def check_labels(file: Path, labels: np.ndarray, known: list[int]) -> None:
+    """Raise ValueError if a label map holds a value that ``dataset.json`` does not name."""
     foreign = np.unique(labels[~np.isin(labels, known)])
     if len(foreign):
         more = f", ... ({len(foreign)} such values)" if len(foreign) > MOST_VALUES_NAMED else ""
@@ -166,6 +172,7 @@ def check_geometry(
     truth_properties: Mapping[str, Any],
     properties: Mapping[str, Any],
 ) -> None:
+    """Raise ValueError if truth and prediction differ in shape, spacing, position or orientation."""
     ours, theirs = geometry(truth, truth_properties), geometry(prediction, properties)
     for name in ours.keys() & theirs.keys():
         if np.shape(ours[name]) != np.shape(theirs[name]) or not np.allclose(
@@ -178,6 +185,7 @@ def check_geometry(
 
 
 def geometry(labels: np.ndarray, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Shape, spacing, and whatever nnU-Net's reader says of position and orientation."""
     result = {"shape": labels.shape, "spacing": properties["spacing"]}
     itk = properties.get("sitk_stuff", {})
     result |= {name: itk[name] for name in ("origin", "direction") if name in itk}
@@ -186,4 +194,5 @@ def geometry(labels: np.ndarray, properties: Mapping[str, Any]) -> dict[str, Any
 
 
 def shown(values: Any) -> str:
+    """Numbers in a row, for a message."""
     return " ".join(f"{value:g}" for value in np.ravel(values))

@@ -14,35 +14,42 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 COLUMN_INCHES = 3.6
-LINE_INCHES = 0.45  # of a title, and of two lines of the legend
+LINE_INCHES = 0.45  # height of a title, and of two lines of the legend
 DPI = 100
 OPACITY = 0.5  # of the colours over the image
 LEGEND_COLUMNS = 6
-CHARACTER_INCHES = 0.09  # of column names and of the legend
+CHARACTER_INCHES = 0.09  # width of a character in the columns' names and in the legend
 
 
 @dataclass(frozen=True)
 class CasePicture:
-    """One case; arrays and ``spacing`` (mm) are (z, y, x), counted to the head, to the back and to the left."""
+    """One case as it is drawn; axes are (z, y, x), towards the head, the back and the left of the patient.
+
+    Args:
+        predictions: by what is written above each.
+        spacing: mm.
+        window: the values shown black and white.
+        without_image: why there is no image; ``image`` is then black.
+    """
 
     title: str
     image: np.ndarray
     truth: np.ndarray
-    predictions: Mapping[str, np.ndarray]  # by what stands above it
+    predictions: Mapping[str, np.ndarray]
     spacing: tuple[float, float, float]
-    window: tuple[float, float]  # the values shown black and white
-    without_image: str = ""  # why there is none, then ``image`` is black
+    window: tuple[float, float]
+    without_image: str = ""
 
 
 def draw_case_pictures(cases: Sequence[CasePicture], class_names: Mapping[int, str], path: Path) -> None:
     """Write a PNG: per case an axial and below it a coronal slice, each as image, truth and predictions.
 
-    The slices are those where the truth has most classes; of a single slice, it is all. The patient's right is on the
-    left, as radiologists look.
+    The slice shown is the one where the truth has most classes. The patient's right is on the left of the picture, as
+    radiologists look at it. A case of a single slice has that slice only.
 
     Args:
-        cases: with equally many predictions in all.
-        class_names: of each label value that is not background.
+        cases: all with the same number of predictions.
+        class_names: the name of each label value that is not background.
     """
     colours = class_colours(sorted(class_names))
     columns = 2 + len(cases[0].predictions)
@@ -82,12 +89,13 @@ def draw_case_pictures(cases: Sequence[CasePicture], class_names: Mapping[int, s
 
 
 def columns_of_legend(class_names: Mapping[int, str], width: float) -> int:
+    """How many columns of names fit into a width in inches."""
     longest = max(map(len, class_names.values()))
     return max(1, min(LEGEND_COLUMNS, len(class_names), int(width / (CHARACTER_INCHES * (longest + 6)))))
 
 
 def shown_axes(shape: Sequence[int]) -> list[int]:
-    """Across which axes slices are shown: those with more than a line of voxels to see."""
+    """The axes across which slices are shown; a slice that would be a mere line of voxels is not."""
     return [axis for axis in (0, 1) if min(np.delete(shape, axis)) > 1] or [2]
 
 
@@ -114,17 +122,18 @@ def fullest_slice(labels: np.ndarray, axis: int) -> int:
 
 
 def as_seen(plane: np.ndarray, axis: int) -> np.ndarray:
-    """A plane of a volume with the head, or the front, at the top."""
+    """Turn a plane of a volume so that the head, or in an axial plane the front, is at the top."""
     return plane if axis == 0 else plane[::-1]
 
 
 def proportion(case: CasePicture, axis: int) -> float:
-    """Height of a plane by its width, in mm."""
+    """Height of a plane divided by its width, both in mm."""
     height, width = np.delete(np.multiply(case.truth.shape, case.spacing), axis)
     return float(height / width)
 
 
 def tinted(plain: np.ndarray, labels: np.ndarray, colours: Mapping[int, np.ndarray]) -> np.ndarray:
+    """An RGB image with each label's colour over it."""
     result = plain.copy()
     for value, colour in colours.items():
         where = labels == value
@@ -133,7 +142,7 @@ def tinted(plain: np.ndarray, labels: np.ndarray, colours: Mapping[int, np.ndarr
 
 
 def label_names(description: Mapping[str, Any]) -> dict[int, str]:
-    """A name for each label value above 0 in ``dataset.json``, also for those that are only parts of regions."""
+    """A name for each label value above 0 in ``dataset.json``, also for a value that is only a part of regions."""
     names = {value: name for name, value in description["labels"].items() if isinstance(value, int) and value > 0}
     for value in {v for region in description["labels"].values() if isinstance(region, list) for v in region}:
         names.setdefault(value, f"label {value}")
@@ -141,7 +150,7 @@ def label_names(description: Mapping[str, Any]) -> dict[int, str]:
 
 
 def class_colours(values: Sequence[int]) -> dict[int, np.ndarray]:
-    """As many different colours as values: of a palette, or evenly spaced hues, light and dark in turn."""
+    """A different colour for each value: from a palette, or evenly spaced hues, light and dark in turn."""
     count = len(values)
     if count <= 20:
         palette = [colormaps["tab10" if count <= 10 else "tab20"](i)[:3] for i in range(count)]

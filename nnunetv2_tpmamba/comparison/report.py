@@ -1,4 +1,4 @@
-"""The report of a comparison: what its tables say, and the files it is written to."""
+"""The report of a comparison: the content of its tables, and the files it is written to."""
 
 import csv
 import json
@@ -13,17 +13,18 @@ from .results import MEAN, METRICS, Group, Mean, Results
 from .runs import Cost
 from .statistics import MOST_EXACT
 
-PICTURES = ("training_size.png", "convergence.png", "paired.png", "overlays.png")  # that a report may hold
+PICTURES = ("training_size.png", "convergence.png", "paired.png", "overlays.png")  # all that a report can hold
 UNDEFINED = "\N{EN DASH}"
 
 
 def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], command: str, folder: Path) -> None:
     """Write ``report.html``, ``report.md`` with its pictures, ``per_case.csv`` and ``summary.json``.
 
-    Pictures of an earlier report in ``folder`` that this one has not are removed.
+    A picture that an earlier report left in ``folder`` is removed if this report has none of its name.
 
     Args:
-        pictures: file name, one of ``PICTURES``, to caption and PNG.
+        pictures: caption and PNG by file name, which is one of ``PICTURES``.
+        command: the command that made the report.
     """
     blocks = report(results, [Picture(name, *picture) for name, picture in pictures.items()], command)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +40,7 @@ def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], co
 
 
 def report(results: Results, pictures: Sequence[Picture], command: str) -> list[Block]:
+    """The whole report as blocks of a document."""
     blocks: list[Block] = [Heading(results.title, 1)]
     if results.notes:
         blocks.append(Notes(results.notes))
@@ -56,7 +58,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
 
 
 def group_heading(results: Results, group: Group) -> str:
-    """With its folds, where there are any, and how many cases each was tested on."""
+    """The title of a group, its folds if it has any, and the number of cases each was tested on."""
     counts = [len(results.scores[results.methods[0], fold]) for fold in group.folds]
     cases = f"{one_or_range(counts)} test case{'s' * (counts != [1])}{' each' * (len(counts) > 1)}"
     folds = "" if group.folds == ("",) else folds_named(group.folds)
@@ -64,6 +66,7 @@ def group_heading(results: Results, group: Group) -> str:
 
 
 def score_table(results: Results, group: Group, metric: str) -> Table:
+    """A row per method and a column per class, the mean first; the last row counts cases."""
     names = (MEAN, *results.classes)
     scores = {method: results.of_group(method, group, metric) for method in results.methods}
     rows = [[method, *(number(of[name]) for name in names)] for method, of in scores.items()]
@@ -71,7 +74,7 @@ def score_table(results: Results, group: Group, metric: str) -> Table:
 
 
 def cases_with(results: Results, group: Group, name: str) -> list[int]:
-    """For each method and fold, the number of cases in which a class counts; of the mean, those with any class."""
+    """For each method and fold, the number of cases in which a class counts; for the mean, of cases with any class."""
     classes = results.classes if name == MEAN else (name,)
     return [
         sum(any(not math.isnan(scores[key][0]) for key in classes) for scores in results.scores[method, fold].values())
@@ -81,14 +84,16 @@ def cases_with(results: Results, group: Group, name: str) -> list[int]:
 
 
 def one_or_range(values: Sequence[int]) -> str:
+    """The smallest and the largest of some numbers, or the number if all are equal."""
     return " to ".join(map(str, dict.fromkeys((min(values), max(values)))))
 
 
 def explanation(results: Results, metric: str) -> str:
+    """What the tables of a metric show, in words."""
     means = (
         "Per class the mean over cases, as nnU-Net's summary.json; then the mean over classes. Where there are several "
-        "folds: mean ± standard deviation over them. A class that is in neither truth nor prediction does not count; "
-        "the last row says in how many test cases of a fold it does."
+        "folds: mean ± standard deviation over the folds. A class that is in neither truth nor prediction of a case "
+        "does not count there; the last row says in how many test cases of a fold each class counts."
     )
     if metric == "Dice":
         return means
@@ -101,18 +106,21 @@ def explanation(results: Results, metric: str) -> str:
 
 
 def paired_explanation(results: Results) -> str:
+    """What the table of paired comparisons shows, in words."""
     return (
         f"Each test case with one method against the same case with {results.methods[0]}, the baseline; several draws "
-        "tested on a case are averaged first, since they are not independent. Both means and their difference are over "
-        "cases, of each case's mean over classes; above, the mean over classes comes last. The two differ where some "
-        "cases lack a class. Interval: bootstrap, 95 %, of the mean difference. p: two-sided Wilcoxon signed-rank "
-        f"test, exact up to {MOST_EXACT} differing cases, above by normal approximation. Several methods or groups are "
-        "several tests; nothing is corrected for that. Test cases vary here, not trainings: a second training of one "
-        f"method would differ too. {UNDEFINED}: not defined, or too few cases."
+        "tested on one case are averaged first, because they are not independent. Here the mean over classes is taken "
+        "in each case, and the means and their difference over cases; in the tables above, the mean over classes is "
+        "taken last. The two ways differ where some cases lack a class. Interval: 95 % bootstrap interval of the mean "
+        f"difference. p: two-sided Wilcoxon signed-rank test, exact up to {MOST_EXACT} differing cases, a normal "
+        "approximation above that. Several methods or groups are several tests, and p is not corrected for their "
+        "number. All this says what other test cases would show, not what a second training of the same method would. "
+        f"{UNDEFINED}: not defined, or too few cases."
     )
 
 
 def paired_table(results: Results) -> Table:
+    """A row for each method but the first, each group and each metric."""
     header = ["method", "on", "metric", "n", "mean", "baseline's mean", "difference"]
     header += ["95 % interval", "win/tie/loss", "p", "what n supports"]
     rows = []
@@ -130,10 +138,12 @@ def paired_table(results: Results) -> Table:
 
 
 def defined(value: float, form: str) -> str:
+    """A formatted number, or a dash for NaN."""
     return UNDEFINED if math.isnan(value) else format(value, form)
 
 
 def cost_table(results: Results) -> Table:
+    """A row per method: what its trainings took."""
     header = ["", "folds", "epochs", "s per epoch", "hours in all", "parameters", "trained", "checkpoint"]
     header += ["peak memory"]
     rows = []
@@ -161,16 +171,19 @@ def cost_table(results: Results) -> Table:
 
 
 def millions(values: Sequence[int]) -> str:
+    """The largest of some numbers, in millions."""
     return f"{max(values) / 1e6:.2f} M" if values else "unknown"
 
 
 def number(mean: Mean) -> str:
+    """A mean with its spread, if there is one."""
     if math.isnan(mean.mean):
         return "absent"
     return f"{mean.mean:.3f}" + (f" ± {mean.spread:.3f}" if mean.n > 1 else "")
 
 
 def folds_named(folds: Sequence[str]) -> str:
+    """Folds in words."""
     return ("fold " if len(folds) == 1 else "folds ") + ", ".join(folds)
 
 
@@ -187,7 +200,7 @@ def per_case(results: Results) -> list[list[Any]]:
 
 
 def summary(results: Results) -> dict[str, Any]:
-    """All that the report's tables are made of."""
+    """All numbers of the report's tables, to be written as JSON."""
     return {
         "title": results.title,
         "notes": list(results.notes),
@@ -222,7 +235,7 @@ def summary(results: Results) -> dict[str, Any]:
 
 
 def without_nan(value: Any) -> Any:
-    """JSON knows no NaN: null instead."""
+    """Replace NaN, which JSON does not know, by null."""
     if isinstance(value, Mapping):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

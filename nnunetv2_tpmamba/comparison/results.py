@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Results:
         methods: the first is what the others are compared with.
         runs: by method and fold.
         scores: by method, fold and case; the same cases for all methods of a fold.
-        notes: what a reader has to know before believing the numbers.
+        notes: sentences that a reader has to know before believing the numbers.
     """
 
     title: str
@@ -51,12 +51,12 @@ class Results:
     groups: tuple[Group, ...]
     runs: Mapping[tuple[str, str], Run]
     scores: Mapping[tuple[str, str], Mapping[str, Scores]]
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def of_fold(self, method: str, fold: str, metric: str) -> dict[str, float]:
-        """Per class the mean over cases, and the mean of these: nnU-Net's ``mean`` and ``foreground_mean``.
+        """Per class the mean over cases, and the mean of these means: nnU-Net's ``mean`` and ``foreground_mean``.
 
-        A class that no case has is left out of the mean, which nnU-Net makes NaN.
+        A class that no case has is left out of the mean over classes, where nnU-Net's mean becomes NaN.
         """
         column = METRICS.index(metric)
         cases = self.scores[method, fold].values()
@@ -64,12 +64,12 @@ class Results:
         return means | {MEAN: nanmean(means.values())}
 
     def of_group(self, method: str, group: Group, metric: str) -> dict[str, Mean]:
-        """Per class, and for their mean: mean and spread over the folds."""
+        """Per class, and for the mean over classes: mean and spread over the folds."""
         folds = [self.of_fold(method, fold, metric) for fold in group.folds]
         return {name: mean_and_spread([fold[name] for fold in folds]) for name in (*self.classes, MEAN)}
 
     def of_cases(self, method: str, group: Group, metric: str) -> dict[str, float]:
-        """Per case the mean over its classes, averaged over the draws that were tested on it."""
+        """Per case the mean over its classes, averaged over the folds that were tested on the case."""
         values: dict[str, list[float]] = {}
         for fold in group.folds:
             for case, value in self.of_folds_cases(method, fold, metric).items():
@@ -83,7 +83,10 @@ class Results:
         return {case: nanmean(values[column] for values in scores.values()) for case, scores in cases}
 
     def paired(self, method: str, group: Group, metric: str) -> Paired:
-        """A method against the first one, paired by case: draws tested on one case are no independent pairs."""
+        """Compare a method with the first one, case by case.
+
+        Folds that were tested on the same case are averaged, because they are no independent pairs.
+        """
         first, other = (self.of_cases(name, group, metric) for name in (self.methods[0], method))
         return compare_paired(list(first.values()), list(other.values()))
 

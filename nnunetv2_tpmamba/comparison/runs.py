@@ -1,6 +1,5 @@
 """What one training left behind: the validated cases, their curve over the epochs, and what it cost."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +9,22 @@ import numpy as np
 import torch
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 
+from nnunetv2_tpmamba.data.training_log import read_peak_memory
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 
 from .labels import read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-PEAK_MEMORY = re.compile(r"Peak memory: (\d+(?:\.\d+)?) GB")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one training; None where nothing says it."""
+    """What one training took; None where no file says it."""
 
     epochs: int | None = None
-    epoch_seconds: float | None = None  # the median
+    epoch_seconds: float | None = None  # median of the epochs
     hours: float | None = None  # of all epochs
     parameters: int | None = None
     trained_parameters: int | None = None
@@ -38,10 +37,10 @@ class Run:
     """One fold of one method.
 
     Args:
-        predictions: the file of each case.
+        predictions: the predicted file of each case.
         curve: nnU-Net's pseudo Dice (mean over classes, validation patches) after each epoch.
-        data: what the training was prepared from, to see whether two runs share it.
-        iterations_per_epoch: None where nothing says it.
+        data: text that two runs share if they were prepared from the same data; empty where no file says it.
+        iterations_per_epoch: None where no file says it.
     """
 
     method: str
@@ -57,7 +56,7 @@ def model_folder(results: Path, trainer: str, plans: str, configuration: str) ->
     """nnU-Net's folder of a model.
 
     Raises:
-        ValueError: there is none; with the names of those there are.
+        ValueError: there is no such folder; the message names the models there are.
     """
     folder = results / convert_trainer_plans_config_to_identifier(trainer, plans, configuration)
     if not folder.is_dir():
@@ -70,7 +69,7 @@ def model_folder(results: Path, trainer: str, plans: str, configuration: str) ->
 
 
 def unfinished(folder: Path, fold: str) -> str | None:
-    """Why a fold cannot be compared, or None."""
+    """Why a fold cannot be compared; None if it can."""
     if not (folder / f"fold_{fold}").is_dir():
         return "was not trained"
     if not (folder / f"fold_{fold}" / "validation" / "summary.json").is_file():
@@ -79,13 +78,18 @@ def unfinished(folder: Path, fold: str) -> str | None:
 
 
 def begun_folds(folder: Path) -> list[str]:
-    """Folds that nnU-Net has begun, numbers first."""
+    """The folds that nnU-Net has begun to train, the numbered ones first."""
     folds = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
     return sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
 
 
 def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
-    """What nnU-Net wrote for one fold. Nothing of a checkpoint but tensors and numbers is loaded."""
+    """Read what nnU-Net wrote for one fold; of a checkpoint only tensors, numbers and texts are loaded.
+
+    Args:
+        folder: nnU-Net's folder of the model.
+        ending: how the names of label maps end.
+    """
     fold_folder = folder / f"fold_{fold}"
     validation = fold_folder / "validation"
     cost, curve = read_checkpoint(fold_folder)
@@ -97,29 +101,26 @@ def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
         curve,
         cost,
         fingerprint.read_text(errors="replace") if fingerprint.is_file() else "",
-        # nnU-Net writes all attributes of the trainer to it, as texts
+        # into debug.json nnU-Net writes all attributes of the trainer, as texts
         known(lambda: int(read_json(fold_folder / "debug.json")["num_iterations_per_epoch"])),
     )
 
 
 def files_of_cases(folder: Path, ending: str) -> dict[str, Path]:
+    """The files of a folder whose names end as given, by the name of the case."""
     return {path.name.removesuffix(ending): path for path in sorted(folder.iterdir()) if path.name.endswith(ending)}
 
 
 def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
-    """Cost and curve, from the newest checkpoint, and from the training logs."""
-    peaks = [
-        float(value)
-        for log in sorted(fold_folder.glob("training_log_*.txt"))
-        for value in PEAK_MEMORY.findall(log.read_text(errors="replace"))
-    ]
-    peak = max(peaks, default=None)
+    """Read cost and curve of one fold from its newest checkpoint and from its training logs."""
+    logs = sorted(fold_folder.glob("training_log_*.txt"))
+    peak = read_peak_memory("\n".join(log.read_text(errors="replace") for log in logs))
     path = next((fold_folder / name for name in CHECKPOINTS if (fold_folder / name).is_file()), None)
     if path is None:
         return Cost(peak_memory_gb=peak), ()
     try:
         checkpoint = load_without_code(path)
-    except ValueError:  # then there is just no cost to show
+    except ValueError:  # a checkpoint that cannot be read only leaves the cost unknown
         return Cost(peak_memory_gb=peak), ()
     seconds = known(lambda: seconds_of_epochs(checkpoint["logging"]))
     cost = Cost(
@@ -135,28 +136,30 @@ def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
 
 
 def known(read: Callable[[], T]) -> T | None:
-    """What is read, or None: trainers of others may write it otherwise, or not at all."""
+    """Return what ``read`` does, or None if it fails: another trainer may write its checkpoint in another way."""
     try:
         return read()
-    except Exception:  # of many kinds, by what is there instead
+    except Exception:  # its kind depends on what the checkpoint holds instead
         return None
 
 
 def seconds_of_epochs(logged: Mapping[str, Any]) -> list[float]:
+    """How long each epoch took, by nnU-Net's logged times; an epoch that did not end is left out."""
     ends, starts = (logged[f"epoch_{what}_timestamps"] for what in ("end", "start"))
     return [float(end - start) for start, end in zip(starts, ends, strict=False)]
 
 
 def elements(weights: Mapping[str, Any]) -> int:
-    """Of all tensors; nnU-Net's own networks list some twice."""
+    """The number of elements of all tensors; a tensor listed twice, as in nnU-Net's own networks, counts once."""
     tensors = [value for value in weights.values() if isinstance(value, torch.Tensor)]
     return sum({tensor.untyped_storage().data_ptr(): tensor.numel() for tensor in tensors}.values())
 
 
 def trained_elements(optimizer_state: Mapping[str, Any]) -> int | None:
-    """By what the optimiser remembers of each parameter, which without momentum is nothing."""
+    """The number of trained elements, by the state that the optimiser keeps for each; None if it keeps no state."""
     return sum(map(largest_tensor, optimizer_state["state"].values())) or None
 
 
 def largest_tensor(state: Mapping[str, Any]) -> int:
+    """The number of elements of the largest tensor that an optimiser keeps for one parameter."""
     return max((value.numel() for value in state.values() if isinstance(value, torch.Tensor)), default=0)

@@ -1,4 +1,4 @@
-"""Read an image, its truth and predictions of it for a picture."""
+"""Read an image, its truth and its predictions for a picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +15,14 @@ from .pictures import CasePicture
 def read_case_picture(
     title: str, image: Path | None, truth: Path, predictions: Mapping[str, Path], description: Mapping[str, Any]
 ) -> CasePicture:
-    """All volumes in one orientation; an image that is not known, not readable or not of its truth's size is black.
+    """Read all volumes of a case in one orientation.
+
+    Without an image that can be read and has the size of the truth, a black one is shown.
 
     Args:
+        title: what is written above the case.
+        image: None if there is none.
+        predictions: files by what is written above each.
         description: ``dataset.json``; a CT is shown in the paper's HU window.
     """
     labels = read_volume(truth)
@@ -39,7 +44,14 @@ def read_case_picture(
 
 
 def read_image(path: Path | None, size: tuple[int, ...]) -> np.ndarray:
-    """Raises ValueError where there is none of this size (x, y, z)."""
+    """Read an image.
+
+    Args:
+        size: voxels of the truth (x, y, z).
+
+    Raises:
+        ValueError: there is no image, it cannot be read, or it has another size.
+    """
     if path is None:
         raise ValueError("there is none")
     image = read_volume(path)
@@ -50,6 +62,7 @@ def read_image(path: Path | None, size: tuple[int, ...]) -> np.ndarray:
 
 
 def window(voxels: np.ndarray, description: Mapping[str, Any]) -> tuple[float, float]:
+    """The values to show black and white: the paper's HU window for a CT, else percentiles of the voxels."""
     names = description.get("channel_names")
     first = next(iter(names.values()), "") if isinstance(names, Mapping) else ""
     if str(first).casefold() == "ct":
@@ -59,10 +72,16 @@ def window(voxels: np.ndarray, description: Mapping[str, Any]) -> tuple[float, f
 
 
 def read_volume(path: Path) -> SimpleITK.Image:
-    """Counted to the left, to the back and to the head; a 2D image as one slice, as it is; of colours, the first."""
+    """Read a volume whose axes point to the left, the back and the head of the patient.
+
+    A 2D image becomes one slice and is not turned. Of a colour image the first channel is taken.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
     try:
         image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:  # whose message has several lines
+    except RuntimeError as error:  # its message has several lines; the last one says why
         raise ValueError(f"{path} cannot be read ({str(error).strip().splitlines()[-1].strip()})") from error
     if image.GetNumberOfComponentsPerPixel() > 1:
         image = SimpleITK.VectorIndexSelectionCast(image, 0)

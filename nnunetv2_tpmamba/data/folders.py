@@ -32,6 +32,13 @@ def find_results() -> Path:
     return Path(nnUNet_results)
 
 
+def find_training_images(dataset_name: str) -> Path | None:
+    """The folder of a dataset's training images; None if ``nnUNet_raw`` is not set or the name is empty."""
+    from nnunetv2.paths import nnUNet_raw
+
+    return Path(nnUNet_raw, dataset_name, "imagesTr") if nnUNet_raw.is_set() and dataset_name else None
+
+
 def find_dataset(dataset: str) -> str:
     """The name of the dataset with this name or id."""
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw

@@ -1,9 +1,9 @@
-"""Adapter files: what a training changed, without SAM's weights, tens of MB in one safetensors file.
+"""Exported models: what a training changed, without SAM's weights, tens of MB in one safetensors file.
 
-A file holds, for each fold, every tensor of the network that is not SAM's, named ``<fold>/<tensor>``, and in its header
-the JSON text ``adapter`` (plans, dataset.json, what nnU-Net's checkpoint says of the trainer, the SHA-256 of SAM's
-tensors) and the SHA-256 of that text and the tensors. Reading one runs no code. With a SAM file of these tensors, in
-Meta's layout or timm's, the model that comes out predicts bit for bit like the one that was exported.
+For each fold the file holds every tensor of the network that is not SAM's, named ``<fold>/<tensor>``. Its header holds
+a JSON text (plans, dataset.json, what nnU-Net's checkpoint says of the trainer, the SHA-256 of SAM's tensors) and the
+SHA-256 of that text and the tensors. Reading the file runs no code. With a SAM file of the same tensors, in Meta's
+layout or timm's, the installed model predicts bit for bit what the exported one does.
 """
 
 import hashlib
@@ -22,14 +22,15 @@ from nnunetv2_tpmamba.files import unwritten, whole_or_absent
 from .checkpoints import load_without_code
 from .exported_model import Description, frozen_names, network_of, shapes, trained_names
 
-TEXT, CHECKSUM = "adapter", "sha256"  # in the header
-ENCODER = "encoder."  # what the network calls SAM's part
+# keys of the header; the first is an old name of an exported model, kept because files written earlier must load
+TEXT, CHECKSUM = "adapter", "sha256"
+ENCODER = "encoder."  # the names of SAM's tensors in the network begin so
 
 Tensors = dict[str, Tensor]
 
 
 def sha256_of_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """SHA-256 of a text and of names, shapes and float32 values, in the order of the names."""
+    """SHA-256 of a text and of the names, shapes and float32 values of tensors, in the order of their names."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tuple(tensors[name].shape)}\n".encode())
@@ -38,15 +39,18 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 
 def write_exported_model(model: Path, folds: Sequence[str], checkpoint_name: str, file: Path) -> Description:
-    """Write the adapter file of a model that nnU-Net trained.
+    """Write the file of a model that nnU-Net trained.
 
     Args:
         model: nnU-Net's folder of the model.
-        checkpoint_name: of the file in each fold's folder.
+        folds: the folds to export.
+        checkpoint_name: name of the checkpoint's file in each fold's folder.
+        file: the file to write.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: a missing or damaged checkpoint; a model without frozen weights; folds with different SAM weights.
+        ValueError: a missing or damaged checkpoint; a model without SAM's frozen weights; folds with different SAM
+            weights.
     """
     tensors: Tensors = {}
     descriptions: list[Description] = []
@@ -79,20 +83,20 @@ def write_exported_model(model: Path, folds: Sequence[str], checkpoint_name: str
         tensors |= {f"{fold}/{name}": weights[name].contiguous() for name in set(trained_names(network).values())}
     if any(description != descriptions[0] for description in descriptions):
         raise ValueError(
-            f"the folds {', '.join(folds)} of {model} do not share one SAM file; export them singly with -f"
+            f"the folds {', '.join(folds)} of {model} do not share one SAM file; export each alone with -f"
         )
     text = json.dumps(asdict(descriptions[0]))
     content = safetensors.torch.save(tensors, {TEXT: text, CHECKSUM: sha256_of_tensors(tensors, text)})
     try:
         with whole_or_absent(file) as unfinished:
-            unfinished.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
+            unfinished.write_bytes(content)  # a file of safetensors' own save_file could be read by its owner only
     except OSError as error:
         raise OSError(f"{unwritten(file, error)}; nothing is left of it") from error
     return descriptions[0]
 
 
 def read_exported_model(file: Path) -> tuple[Description, dict[str, Tensors]]:
-    """Return what :func:`write_exported_model` wrote, the tensors by fold.
+    """Read what :func:`write_exported_model` wrote: the description, and the tensors of each fold.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -103,7 +107,7 @@ def read_exported_model(file: Path) -> tuple[Description, dict[str, Tensors]]:
     try:
         with safetensors.safe_open(file, "pt") as opened:
             header = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is not a mapping
         if header[CHECKSUM] != sha256_of_tensors(tensors, header[TEXT]):
             raise ValueError("its content is not what it was written with")
         description = Description(**json.loads(header[TEXT]))
@@ -124,16 +128,18 @@ def read_exported_model(file: Path) -> tuple[Description, dict[str, Tensors]]:
 
 
 def install_exported_model(file: Path, sam: Tensors, results: Path) -> Path:
-    """Make nnU-Net's model folder from an adapter file and SAM's weights; it appears only when it is whole.
+    """Make nnU-Net's model folder from an exported model and SAM's weights; the folder appears only when it is whole.
 
     Args:
-        sam: as :func:`.sam_weights.read_sam_checkpoint` gives them.
+        file: what :func:`write_exported_model` wrote.
+        sam: SAM's tensors as :func:`nnunetv2_tpmamba.networks.sam.weights.read_sam_checkpoint` returns them.
         results: nnU-Net's folder of results.
 
     Raises:
-        FileExistsError: there is a model of this name.
+        FileExistsError: a model of this name exists.
         OSError: the model cannot be written.
-        ValueError: another SAM; a file that is not whole, not of this package, or does not fit its own plans.
+        ValueError: other SAM weights than the model was trained with; a file that is damaged, that is not of this
+            package, or whose tensors do not fit its plans.
     """
     description, folds = read_exported_model(file)
     if (given := sha256_of_tensors(sam)) != description.sam:

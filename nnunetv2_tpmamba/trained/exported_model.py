@@ -1,4 +1,4 @@
-"""Which model an adapter file is of: its names, its network, and which tensors of that are SAM's."""
+"""What an exported file says of its model: its names, its network, and which of the network's tensors are SAM's."""
 
 import re
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ FOLD = re.compile(r"all|\d+")
 
 @dataclass(frozen=True)
 class Description:
-    """What stands in the header.
+    """The description of a model in the header of its exported file.
 
     Args:
-        plans, dataset: as the model's ``plans.json`` and ``dataset.json``.
-        checkpoint: the name of the file in each fold's folder.
+        plans, dataset: the content of the model's ``plans.json`` and ``dataset.json``.
+        checkpoint: name of the checkpoint's file in each fold's folder.
         mirroring: the axes along which nnU-Net may mirror in prediction.
-        sam: SHA-256 of SAM's tensors, see :func:`.adapter_file.sha256_of_tensors`.
+        sam: SHA-256 of SAM's tensors, see :func:`.exported_file.sha256_of_tensors`.
     """
 
     plans: dict[str, Any]
@@ -39,7 +39,7 @@ class Description:
     sam: str
 
     def check_names(self, *folds: str) -> None:
-        """Raise ValueError for what nnU-Net would not name a file or folder; with a slash it could lead anywhere."""
+        """Raise ValueError for a name that nnU-Net would not give; a name with a slash could lead to any folder."""
         plans = self.plans if isinstance(self.plans, dict) else {}
         names = [plans.get(key) for key in ("dataset_name", "plans_name")]
         names += [self.trainer, self.configuration, self.checkpoint]
@@ -58,10 +58,15 @@ class Description:
 
 
 def network_of(description: Description) -> nn.Module:
-    """The network that nnU-Net would build, without memory for its weights.
+    """Build the network as nnU-Net would, without memory for its weights.
+
+    Only trainers of networks with SAM are accepted: their networks come from their class. Other trainers, nnU-Net's and
+    the testbed's other rows, build the network that the plans describe and call functions that the plans name. An
+    exported file may come from a stranger, so its plans must not choose what is called.
 
     Raises:
-        ValueError: nnU-Net does not find the trainer, it is none of this package, or the plans are not for it.
+        ValueError: nnU-Net does not find the trainer, the trainer is not one of a network with SAM, or the plans are
+            not for it.
     """
     try:
         trainer = recursive_find_trainer_class_by_name(description.trainer)
@@ -70,7 +75,7 @@ def network_of(description: Description) -> nn.Module:
             f"nnU-Net does not find the trainer {description.trainer}; run "
             "`export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)`, and add the folder of a trainer of your own"
         ) from error
-    if not issubclass(trainer, nnUNetTrainerSAM):  # stock ones call whatever the plans, so the file, tell them to
+    if not issubclass(trainer, nnUNetTrainerSAM):
         raise ValueError(
             f"{description.trainer} is no trainer of a network with SAM; use nnUNetv2_export_model_to_zip "
             "and nnUNetv2_install_pretrained_model_from_zip"
@@ -86,19 +91,22 @@ def network_of(description: Description) -> nn.Module:
                 plans.get_label_manager(description.dataset).num_segmentation_heads,
                 enable_deep_supervision=False,
             )
-    except Exception as error:  # nnU-Net trusts what it reads, and a variant may be anybody's
+    except Exception as error:  # nnU-Net does not check the plans, and a variant of the trainer may be anybody's
         raise ValueError(
             f"{description.trainer} cannot build its network from the plans ({type(error).__name__}: {error})"
         ) from error
 
 
 def frozen_names(network: nn.Module) -> set[str]:
-    """The parameters that stay SAM's."""
+    """Names of the parameters that training leaves as SAM has them."""
     return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
 
 
 def trained_names(network: nn.Module) -> dict[str, str]:
-    """All other names in the state dict, each with the first name of its tensor: nnU-Net's bricks list theirs twice."""
+    """All other names in the state dict, each with the first name of its tensor.
+
+    The two names differ where nnU-Net's building blocks list a tensor twice.
+    """
     first: dict[int, str] = {}
     frozen = frozen_names(network)
     tensors = {name: x for name, x in network.state_dict(keep_vars=True).items() if name not in frozen}
@@ -106,4 +114,5 @@ def trained_names(network: nn.Module) -> dict[str, str]:
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

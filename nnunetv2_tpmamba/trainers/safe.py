@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunetv2_tpmamba.data.training_log import peak_memory_line
 from nnunetv2_tpmamba.files import unwritten, whole_or_absent
 
 from .memory import peak_bytes
@@ -42,7 +43,7 @@ class nnUNetTrainerSafe(nnUNetTrainer):
         super().on_train_end()
         peak = peak_bytes(self.device)
         if peak is not None:
-            self.print_to_log_file(f"Peak memory: {peak / 1e9:.1f} GB")
+            self.print_to_log_file(peak_memory_line(peak))
 
     def save_checkpoint(self, filename: str) -> None:
         """As nnU-Net, yet the former file stays until the new one is whole.

@@ -9,16 +9,16 @@ def run(method, fold="0", epochs=None, iterations=None, data="", cases=()):
 
 
 def test_equal_trainings_and_trainings_of_which_nothing_is_known_need_no_note():
-    assert unfair([run("a", "0", 5, 250, "x"), run("b", "0", 5, 250, "x")], None) == []
-    assert unfair([run("a"), run("b")], None) == []
+    assert unfair([run("a", "0", 5, 250, "x"), run("b", "0", 5, 250, "x")], None) == ()
+    assert unfair([run("a"), run("b")], None) == ()
 
 
 def test_other_numbers_are_said():
     notes = unfair([run("a", "0", 5, 250), run("a", "1", 4, 250), run("b", "0", 5, 25), run("b", "1", 5, 25)], None)
-    assert notes == [
+    assert notes == (
         "The trainings differ in epochs. a: 4, 5; b: 5.",
         "The trainings differ in iterations per epoch. a: 250; b: 25.",
-    ]
+    )
 
 
 def test_numbers_known_of_some_only():
@@ -50,29 +50,27 @@ def test_validated_cases_that_are_for_training():
 
 @pytest.mark.parametrize("fold", ["all", ""])
 def test_what_is_no_numbered_fold_has_no_split(fold):
-    assert unfair([run("a", fold, cases=["t1"])], [{"train": ["t1"], "val": []}]) == []
+    assert unfair([run("a", fold, cases=["t1"])], [{"train": ["t1"], "val": []}]) == ()
 
 
 def test_a_fold_that_the_splits_do_not_have_is_named():
     (note,) = unfair([run("a", "2", cases=["t1"])], [{"train": ["t1"], "val": []}])
     assert note.startswith("Fold 2 is none of the 1 in splits_final.json: nnU-Net drew its cases at random")
-    assert unfair([run("a", "2", cases=["t1"])], None) == []
+    assert unfair([run("a", "2", cases=["t1"])], None) == ()
 
 
 def test_splits_are_read(tmp_path):
-    path, notes = tmp_path / "splits_final.json", []
+    path = tmp_path / "splits_final.json"
     path.write_text('[{"train": ["a"], "val": ["b"]}]')
-    assert read_splits(path, ["0"], notes) == [{"train": ["a"], "val": ["b"]}]
-    assert notes == []
+    assert read_splits(path, ["0"]) == ([{"train": ["a"], "val": ["b"]}], ())
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "3", "{}", "[1]", '[{"train": []}]', '[{"train": [1], "val": []}]'])
 def test_splits_that_are_missing_or_damaged_are_said(tmp_path, content):
-    path, notes = tmp_path / "splits_final.json", []
+    path = tmp_path / "splits_final.json"
     if content is not None:
         path.write_text(content)
-    assert read_splits(path, ["0"], notes) is None
     state = "missing" if content is None else "damaged"
-    assert notes == [f"{path} is {state}, so it is not known which cases were trained on."]
-    assert read_splits(path, ["all"], notes[:0]) is None
-    assert len(notes) == 1
+    note = f"{path} is {state}, so it is not known which cases were trained on."
+    assert read_splits(path, ["0"]) == read_splits(path, ["all", "0"]) == (None, (note,))
+    assert read_splits(path, ["all"]) == (None, ())

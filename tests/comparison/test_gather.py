@@ -55,9 +55,9 @@ class TestFoldAll:
         gathered = trainings.gather("A")
         assert folds_of(gathered) == [("0", "1")]
         assert {run.fold for run in gathered.runs} == {"0", "1"}
-        assert gathered.notes == [
-            "Fold all is left out: it is scored on the cases it was trained on (-f all shows it)."
-        ]
+        assert gathered.notes == (
+            "Fold all is left out: it is scored on the cases it was trained on (-f all shows it).",
+        )
 
     def test_is_shown_where_it_is_the_only_one(self, trainings):
         trainings.train("A", 0, "all")
@@ -70,7 +70,7 @@ class TestFoldAll:
         trainings.train("A", 0, 1, "all")
         gathered = trainings.gather("A", folds=["all", "0", "1"])
         assert folds_of(gathered) == [("0", "1"), ("all",)]
-        assert gathered.notes == [self.SCORED]
+        assert gathered.notes == (self.SCORED,)
 
 
 FEW_SHOT = few_shot_folds({name: {"one"} for name in "abcdef"}, ["f"], [2, 3], 2, seed=0)
@@ -85,7 +85,8 @@ class TestGroups:
         return path
 
     def test_by_number_of_training_cases(self, protocol):
-        groups = groups_of(protocol, ["0", "1", "2", "3", "4"], SPLITS, [])
+        groups, notes = groups_of(protocol, ["0", "1", "2", "3", "4"], SPLITS)
+        assert notes == ()
         assert [(group.training_cases, group.folds) for group in groups] == [
             (5, ("0",)),
             (3, ("3", "4")),
@@ -94,7 +95,7 @@ class TestGroups:
 
     @pytest.mark.parametrize("unknown", ["all", "7"])
     def test_a_fold_that_is_not_in_the_table_is_alone(self, protocol, unknown):
-        groups = groups_of(protocol, [unknown, "1", "2", "3"], SPLITS, [])
+        groups, _ = groups_of(protocol, [unknown, "1", "2", "3"], SPLITS)
         assert [(group.title, group.training_cases, group.folds) for group in groups] == [
             ("3 training cases", 3, ("3",)),
             ("2 training cases", 2, ("1", "2")),
@@ -102,10 +103,9 @@ class TestGroups:
         ]
 
     def test_a_protocol_of_other_splits_is_not_used(self, protocol):
-        notes = []
-        (group,) = groups_of(protocol, ["1", "2", "3"], SPLITS[:-1], notes)
+        (group,), notes = groups_of(protocol, ["1", "2", "3"], SPLITS[:-1])
         assert group.title == "3 folds"
-        assert notes == ["fewshot.json does not belong to the present splits_final.json and is not used."]
+        assert notes == ("fewshot.json does not belong to the present splits_final.json and is not used.",)
 
 
 def test_damaged_splits_are_said(trainings):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -135,7 +136,7 @@ class TestTables:
         for results in (make_results(cases=cases), make_results(cases=cases, absent=absent)):
             text = to_markdown(report(results, [], ""))
             assert "nan" not in text
-            assert "| \N{EN DASH} |" in text
+            assert re.search("\\| \N{EN DASH} +\\|", text)
 
     def test_json_holds_what_the_tables_show(self, tmp_path):
         results = make_results(absent=[(0, "liver")])
@@ -159,7 +160,7 @@ class TestDocument:
     @pytest.mark.parametrize("block", [Heading(TEXT, 1), Paragraph(TEXT), Notes([TEXT]), Table([TEXT], [[TEXT]])])
     def test_markdown_holds_no_html_and_no_cell_too_many(self, block):
         for line in to_markdown([block]).strip().splitlines():
-            assert "a&lt;b>\\|c\\\\\\|d e" in line or line == "| --- |"
+            assert "a&lt;b>\\|c\\\\\\|d e" in line or re.fullmatch(r"\|-+\|", line)
 
     def test_html_is_escaped(self):
         page = to_html(self.TEXT, [Heading(self.TEXT), Table([self.TEXT], [[self.TEXT]])])

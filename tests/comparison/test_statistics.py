@@ -118,6 +118,15 @@ def test_swapping_the_methods_mirrors_the_result():
     assert one.interval == pytest.approx((-other.interval[1], -other.interval[0]))
 
 
+def test_scores_are_paired_in_the_order_given():
+    """Both methods have the same scores, on other cases: sorted, they would not differ at all."""
+    a = np.linspace(0.1, 0.9, 9)
+    b = np.roll(a, 1)  # eight cases a little lower, one much higher
+    pair = compare_paired(a, b)
+    assert (pair.wins, pair.ties, pair.losses) == (1, 0, 8)
+    assert (pair.mean, pair.median) == (pytest.approx(0), pytest.approx(-0.1))
+
+
 def test_pairs_with_nan_do_not_count():
     pair = compare_paired([0.5, math.nan, 0.5, 0.5], [0.6, 0.9, math.nan, 0.4])
     assert (pair.n, pair.wins, pair.losses) == (2, 1, 1)

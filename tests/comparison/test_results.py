@@ -1,0 +1,84 @@
+"""Over what means are taken, and in which order, on scores made by hand so that another order gives another number."""
+
+import math
+
+import pytest
+
+from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
+
+NAN = (math.nan, math.nan)
+
+
+def make_results(scores, classes=("liver", "spleen")):
+    """``scores``: for each method and fold, Dice (and as NSD its half) of each case, a number for each class."""
+    of_classes = {
+        key: {
+            case: {name: (dice, dice / 2) for name, dice in zip(classes, values, strict=True)}
+            for case, values in cases.items()
+        }
+        for key, cases in scores.items()
+    }
+    methods = tuple(dict.fromkeys(method for method, _ in scores))
+    folds = tuple(dict.fromkeys(fold for _, fold in scores))
+    return Results("", methods, classes, dict.fromkeys(classes, 1.0), (Group("", folds),), {}, of_classes)
+
+
+def test_of_a_fold_cases_are_averaged_before_classes():
+    """As nnU-Net does; one case lacks a class, so averaging classes first would give 0.5."""
+    results = make_results({("m", "0"): {"a": (1.0, 0.0), "b": (math.nan, 0.5)}})
+    assert results.of_fold("m", "0", "Dice") == {"liver": 1.0, "spleen": 0.25, MEAN: 0.625}
+    assert results.of_fold("m", "0", "NSD") == {"liver": 0.5, "spleen": 0.125, MEAN: 0.3125}
+
+
+def test_of_cases_classes_are_averaged_in_each_case():
+    results = make_results({("m", "0"): {"a": (1.0, 0.0), "b": (math.nan, 0.25)}})
+    assert results.of_cases("m", results.groups[0], "Dice") == {"a": 0.5, "b": 0.25}
+
+
+def test_of_a_group_the_means_of_folds_are_averaged():
+    """Three cases in one fold and one in the other: every fold counts the same."""
+    results = make_results({("m", "0"): dict.fromkeys("abc", (1.0, 0.5)), ("m", "1"): {"a": (0.0, 0.5)}})
+    mean = results.of_group("m", results.groups[0], "Dice")
+    assert (mean["liver"].mean, mean["spleen"].mean, mean[MEAN].mean) == (0.5, 0.5, 0.5)
+    assert mean["liver"].spread == pytest.approx(math.sqrt(0.5))
+    assert mean["liver"].n == 2
+
+
+def test_draws_of_one_case_are_averaged_before_cases_are_paired():
+    """Every single draw says something else than the mean of both: by draw 0 B wins, by draw 1 A does."""
+    results = make_results(
+        {
+            ("A", "0"): {"a": (0.25, 0.25), "b": (0.5, 0.5)},
+            ("A", "1"): {"a": (0.75, 0.75), "b": (1.0, 1.0)},
+            ("B", "0"): {"a": (1.0, 1.0), "b": (0.75, 0.75)},
+            ("B", "1"): {"a": (0.25, 0.25), "b": (0.5, 0.5)},
+        }
+    )
+    group = results.groups[0]
+    assert results.of_cases("A", group, "Dice") == {"a": 0.5, "b": 0.75}
+    assert results.of_cases("B", group, "Dice") == {"a": 0.625, "b": 0.625}
+    pair = results.paired("B", group, "Dice")
+    assert (pair.n, pair.wins, pair.losses) == (2, 1, 1)
+    assert pair.means == (0.625, 0.625)
+    assert (pair.mean, pair.median) == (0.0, 0.0)
+
+
+def test_cases_are_paired_by_their_names():
+    """B is worse on the cases that A finds easy: sorted by score, every pair would be a tie."""
+    easy_first = {f"case_{i}": (0.1 * i, 0.1 * i) for i in range(10)}
+    hard_first = {f"case_{i}": (0.1 * (9 - i), 0.1 * (9 - i)) for i in reversed(range(10))}
+    results = make_results({("A", "0"): easy_first, ("B", "0"): hard_first})
+    pair = results.paired("B", results.groups[0], "Dice")
+    assert (pair.wins, pair.ties, pair.losses) == (5, 0, 5)
+    assert pair.median == pytest.approx(0, abs=1e-12)
+    assert pair.interval[0] < -0.3
+    assert pair.interval[1] > 0.3
+
+
+def test_one_case_that_differs_is_the_one_win():
+    """The order of the cases in the scores plays no part."""
+    scores = {f"case_{i}": (0.5 + 0.01 * i,) * 2 for i in range(8)}
+    better = dict(reversed([*scores.items()])) | {"case_3": (0.9, 0.9)}
+    pair = (results := make_results({("A", "0"): scores, ("B", "0"): better})).paired("B", results.groups[0], "NSD")
+    assert (pair.wins, pair.ties, pair.losses) == (1, 7, 0)
+    assert pair.mean == pytest.approx((0.9 - 0.53) / 2 / 8)
