@@ -128,7 +128,7 @@ class TestLocks:
 
     @pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
     def test_goes_on_where_the_file_system_has_no_locks(self, tmp_path, monkeypatch, error):
-        """With nothing left behind that would be waited for after a kill."""
+        """No lock file may stand for a lock: after a kill, others would wait for it forever."""
 
         def flock(*args):
             raise OSError(error, os.strerror(error))

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def preprocess(dataset: str, configuration: str, plans_name: str, num_processes: int, verify: bool) -> None:
+    """Make the data of one configuration; print where they are and how to train on them."""
     from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.paths import nnUNet_raw
 

@@ -5,7 +5,6 @@ import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from math import comb
 from typing import Any
 
 from tabulate import tabulate
@@ -90,9 +89,9 @@ def few_shot_folds(
                 if len(training) > 1
                 else f"-n {size}: one training case is left beside the {len(val)} for testing; leave -n out"
             )
-        if comb(len(training), size) < draws:
+        if math.comb(len(training), size) < draws:
             raise ValueError(
-                f"--draws {draws}: there are only {comb(len(training), size)} different draws of {size} from "
+                f"--draws {draws}: there are only {math.comb(len(training), size)} different draws of {size} from "
                 f"{len(training)} training cases; ask for no more"
             )
         subsets = ordered_subsets(classes, training, size, random.Random(f"{seed} {size}"), at_least=draws)
@@ -146,7 +145,7 @@ def ordered_subsets(
 
     held = {subset: number_held(subset) for subset in random_subsets(cases, size, generator, at_least)}
     every = number_held(cases)
-    if comb(len(cases), size) > MOST_SUBSETS:  # then no random subset may hold a rare class
+    if math.comb(len(cases), size) > MOST_SUBSETS:  # then perhaps none of the random subsets holds a rare class
         complete = sum(number == every for number in held.values())
         for _ in range(RESTARTS):
             if complete >= at_least:
@@ -162,7 +161,7 @@ def random_subsets(
     cases: Sequence[str], size: int, generator: random.Random, at_least: int
 ) -> Collection[tuple[str, ...]]:
     """Return all subsets of a size in random order, or ``MOST_SUBSETS`` random ones where there are more."""
-    if comb(len(cases), size) <= max(MOST_SUBSETS, at_least):
+    if math.comb(len(cases), size) <= max(MOST_SUBSETS, at_least):
         subsets = list(combinations(cases, size))
         generator.shuffle(subsets)
         return subsets

@@ -1,14 +1,17 @@
-"""Finding nnU-Net's datasets and results, for the verbs that take ``-d``."""
+"""Where nnU-Net keeps a dataset, its preprocessed data and its results."""
 
 from pathlib import Path
 
 
 def find_preprocessed(dataset: str) -> Path:
-    """The folder below ``nnUNet_preprocessed`` of the dataset with this name or id; it need not exist.
+    """Return a dataset's folder in nnUNet_preprocessed, which need not exist.
+
+    Args:
+        dataset: its name or its id, e.g. ``702``.
 
     Raises:
-        OSError: the variable is not set.
-        ValueError: there is no such dataset, or several.
+        OSError: the environment variable nnUNet_preprocessed is not set.
+        ValueError: there is no such dataset, or several have this id.
     """
     from nnunetv2.paths import nnUNet_preprocessed
 
@@ -20,10 +23,10 @@ def find_preprocessed(dataset: str) -> Path:
 
 
 def find_results() -> Path:
-    """The folder ``nnUNet_results``.
+    """Return the folder nnUNet_results.
 
     Raises:
-        OSError: the variable is not set.
+        OSError: the environment variable nnUNet_results is not set.
     """
     from nnunetv2.paths import nnUNet_results
 
@@ -33,14 +36,21 @@ def find_results() -> Path:
 
 
 def find_training_images(dataset_name: str) -> Path | None:
-    """The folder of a dataset's training images; None if ``nnUNet_raw`` is not set or the name is empty."""
+    """Return the folder of a dataset's training images; None if ``nnUNet_raw`` is not set or the name is empty."""
     from nnunetv2.paths import nnUNet_raw
 
     return Path(nnUNet_raw, dataset_name, "imagesTr") if nnUNet_raw.is_set() and dataset_name else None
 
 
 def find_dataset(dataset: str) -> str:
-    """The name of the dataset with this name or id."""
+    """Return the name of a dataset that is in nnUNet_preprocessed or nnUNet_raw.
+
+    Args:
+        dataset: its name or its id, e.g. ``702``.
+
+    Raises:
+        ValueError: there is no such dataset, or several have this id.
+    """
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
