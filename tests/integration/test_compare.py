@@ -4,15 +4,12 @@ import json
 import re
 import resource
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.nnunet import installed, model_folder
 from support.trained_datasets import Datasets
-
-PROGRAM = Path(sys.executable).with_name("nnUNetv2_tpmamba")
 
 
 @pytest.mark.timeout(1800)
@@ -37,7 +34,7 @@ def test_after_nnunets_own_commands(real_data, nnunet):
     for group in report["groups"]:
         for trainer in trainers:
             for fold in group["folds"]:
-                validation = nnunet.results / name / f"{trainer}__nnUNetPlans__3d_fullres" / f"fold_{fold}/validation"
+                validation = model_folder(nnunet.results, name, trainer) / f"fold_{fold}" / "validation"
                 theirs = json.loads((validation / "summary.json").read_text())["foreground_mean"]["Dice"]
                 assert group["methods"][trainer]["Dice"]["per_fold"][fold]["mean"] == theirs
                 assert report["cost"][trainer][fold]["epochs"] == 1
@@ -64,19 +61,9 @@ def test_thirty_large_cases(tmp_path, monkeypatch):
     folders = ("--predictions", tmp_path / "prediction", "--reference", tmp_path / "truth")
     reports = []
     for name in ("first", "second"):
-        command = [
-            PROGRAM,
-            "compare",
-            *folders,
-            "--labels",
-            tmp_path / "dataset.json",
-            "-o",
-            tmp_path / name,
-            "-np",
-            "2",
-        ]
+        options = ("--labels", tmp_path / "dataset.json", "-o", tmp_path / name, "-np", 2)
         started = time.monotonic()
-        subprocess.run(command, check=True)
+        subprocess.run(installed("nnUNetv2_tpmamba", "compare", *folders, *options), check=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         print(f"{name} call: {time.monotonic() - started:.1f} s, largest process {peak:.2f} GB")
         reports.append(json.loads((tmp_path / name / "summary.json").read_text()))
