@@ -1,6 +1,6 @@
 """The checks of ``nnUNetv2_tpmamba doctor``: each looks at one thing that training needs and says what it found.
 
-torch, timm and nnU-Net are imported inside the checks, because whether that works is itself a finding.
+The checks import torch, timm and nnU-Net themselves, so that a failing import is a finding.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 import contextlib
 import io
@@ -10,7 +10,13 @@ OK, NOTE, FAIL = "ok", "note", "FAIL"
 
 
 class Finding(NamedTuple):
-    """``OK``, ``NOTE`` (works, but should be known) or ``FAIL`` (training cannot start); why; and what to do."""
+    """The result of a check.
+
+    Args:
+        state: ``OK``, ``NOTE`` (it works, but a user should know something) or ``FAIL`` (training cannot start).
+        text: what was found.
+        advice: what to do, line by line.
+    """
 
     state: str
     text: str
@@ -24,10 +30,11 @@ def examine(title: str, check: Callable[[], Finding]) -> Finding:
         with contextlib.redirect_stdout(unseen), contextlib.redirect_stderr(unseen), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return check()
-    except (Exception, SystemExit) as error:  # any script exits, once nnU-Net imports it in search of trainers
+    except (Exception, SystemExit) as error:  # in search of trainers nnU-Net also imports scripts, which may exit
         return Finding(FAIL, f"{title}: {in_a_line(error)}")
 
 
 def in_a_line(error: BaseException) -> str:
+    """Shorten an error to its kind and the first line of its text."""
     first_line = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

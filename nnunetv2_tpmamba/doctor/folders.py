@@ -1,4 +1,4 @@
-"""nnU-Net's three folders: can they be read, can they be written to?"""
+"""Checks of nnU-Net's three folders: that they can be read, and written to where training writes."""
 
 import os
 import shlex
@@ -9,11 +9,11 @@ from pathlib import Path
 from .finding import FAIL, NOTE, OK, Finding, in_a_line
 
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
-ENOUGH_SPACE = 10.0  # GiB
+ENOUGH_SPACE = 10.0  # GiB; with less free space a note says so
 
 
 def check_raw() -> Finding:
-    """``nnUNet_raw``, which is read until the data at 1 mm are there."""
+    """Check ``nnUNet_raw``, which training reads unless the data at 1 mm are there already."""
     finding = check_folder(RAW, is_written=False)
     preprocessed = os.environ.get(PREPROCESSED)
     if finding.state == FAIL and preprocessed and any(Path(preprocessed).glob("Dataset*/*_tpmamba*")):
@@ -23,6 +23,12 @@ def check_raw() -> Finding:
 
 
 def check_folder(variable: str, is_written: bool) -> Finding:
+    """Check the folder that an environment variable names.
+
+    Args:
+        variable: its name.
+        is_written: training writes there, else it only reads.
+    """
     value = os.environ.get(variable, "")
     if not value.strip():
         return Finding(FAIL, f"{variable} is not set; nnU-Net needs it", (f"export {variable}=/path/to/{variable}",))
@@ -46,7 +52,7 @@ def check_folder(variable: str, is_written: bool) -> Finding:
 
 
 def why_not_writable(folder: Path) -> str:
-    """Try it, because permissions say nothing about read-only file systems and quotas; "" if it works."""
+    """Try to write, because permissions say nothing about read-only file systems and quotas; "" if it works."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")

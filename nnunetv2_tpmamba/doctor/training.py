@@ -1,4 +1,4 @@
-"""Device, kernels, SAM's file and one training step."""
+"""Checks of what trains: the device, the selective scan, SAM's file, and one training step."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ STEP_CONFIG = replace(
 
 
 def check_device() -> Finding:
-    """What will train, and what that means for speed."""
+    """Check which device will train, and say what that means for speed."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:
@@ -45,6 +45,7 @@ def check_device() -> Finding:
 
 
 def check_gpu() -> Finding:
+    """Check that torch can compute and compile for the first GPU."""
     import torch
 
     gpu = torch.cuda.get_device_properties(0)
@@ -53,7 +54,7 @@ def check_gpu() -> Finding:
         with torch.autocast("cuda", torch.float16):
             x = torch.eye(16, device="cuda")
             works = (x @ x).dtype == torch.float16 and bool((x @ x == x).all())
-    except RuntimeError as error:  # such as no kernel in this torch for this GPU
+    except RuntimeError as error:  # for instance, this torch has no kernels for this GPU
         return Finding(FAIL, f"{text}: {in_a_line(error)}", (GET_TORCH,))
     if not works:
         return Finding(FAIL, f"{text}: a product under fp16 autocast is wrong", (GET_TORCH,))
@@ -65,7 +66,7 @@ def check_gpu() -> Finding:
 
 
 def check_scan() -> Finding:
-    """Which implementation of the selective scan runs, and is it right?"""
+    """Check which implementation of the selective scan runs, and that its results are right."""
     import torch
 
     from nnunetv2_tpmamba.networks.ops.implementations import implementation_for, why_unusable
@@ -87,7 +88,7 @@ def check_scan() -> Finding:
 
 
 def check_sam() -> Finding:
-    """Is SAM's file there, complete and finite? Nothing is downloaded."""
+    """Check that SAM's file is there, complete and finite; nothing is downloaded."""
     from nnunetv2_tpmamba.networks.sam.download import ENVIRONMENT_VARIABLE, META_FILE, find_sam_checkpoint
     from nnunetv2_tpmamba.networks.sam.errors import SamFileError
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
@@ -106,7 +107,7 @@ def check_sam() -> Finding:
 
 
 def check_step() -> Finding:
-    """One training step of a tiny network, under fp16 autocast on a GPU as nnU-Net trains."""
+    """Take one training step of a tiny network, on a GPU under fp16 autocast as nnU-Net does."""
     import torch
 
     from nnunetv2_tpmamba.networks.tpmamba import TPMamba
@@ -129,11 +130,12 @@ def check_step() -> Finding:
 
 
 def best_device() -> str:
+    """Choose CUDA if there is a GPU, else the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_models() -> Finding:
-    """What no check can see."""
+    """Warn of what no check can see."""
     return Finding(NOTE, "models are pickle files, which can run code when they are loaded: use only ones you trust")
