@@ -1,6 +1,7 @@
 """The preprocessed data are made once, again where something changed, and where they cannot be made it is said why."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -9,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import SimpleITK
-from support.preprocessed_datasets import DATASET, ENDINGS, Dataset, contents
+from support.preprocessed_datasets import DATASET, ENDINGS, Dataset, SequentialPool, contents
 
-from nnunetv2_tpmamba.data import preprocessing
+from nnunetv2_tpmamba.data import preprocessing, workers
 from nnunetv2_tpmamba.data.manifest import Manifest, SourceFile
 from nnunetv2_tpmamba.data.plans import derive_plans
 
@@ -246,6 +247,26 @@ class TestErrors:
             unmade.add_case(case, label=np.ones((8, 10, 10), np.uint8))
         with pytest.raises(RuntimeError, match=r"^6 of 8 cases could not .* and 1 more; the finished cases are kept"):
             unmade.ensure()
+
+    def test_a_full_disk_is_suspected_where_little_is_free(self, unmade, monkeypatch):
+        monkeypatch.setattr(workers, "FULL_DISK", math.inf)
+        (unmade.raw / "labelsTr/bb.nii").write_bytes(b"no NIfTI")
+        with pytest.raises(RuntimeError, match=r"^No space left: \d+ MB are free in .*_tpmamba; 1 of 2 cases"):
+            unmade.ensure()
+
+    def test_workers_end_before_their_folder_is_removed(self, unmade, monkeypatch):
+        """Also where a finished case cannot be put in place."""
+        staging_at_the_end = []
+
+        def shutdown(self, **options):
+            staging_at_the_end.extend((unmade.folder / ".tpmamba").glob("staging-*"))
+
+        monkeypatch.setattr(SequentialPool, "shutdown", shutdown)
+        monkeypatch.setattr(preprocessing, "_copy_label", denied)
+        with pytest.raises(PermissionError, match="denied"):
+            unmade.ensure()
+        assert len(staging_at_the_end) == 1
+        assert not staging_at_the_end[0].exists()
 
     def test_folder_cannot_be_written(self, unmade, monkeypatch):
         monkeypatch.setattr(preprocessing, "acquire", denied)
