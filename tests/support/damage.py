@@ -1,8 +1,11 @@
-"""Damage to files, and the settings of hypothesis that all fuzzing shares."""
+"""Damage to files, what reading them may not do, and the settings of hypothesis that all fuzzing shares."""
 
 import io
+import re
 import struct
 import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from hypothesis import HealthCheck
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 # the same examples in every run, so that a failure can be repeated
 EXAMPLES = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+MEMORY_ALLOWED = 300e6  # bytes above what the process had before
 SIZE_FIELD = st.sampled_from([0, 1, 8, 2**31 - 1, 2**32 - 1, 2**40, 2**63, 2**64 - 1])
 
 
@@ -80,3 +84,18 @@ def anywhere(content, change):
 def after_magic(content, change):
     """Change everything but the first bytes, by which a reader recognises the format."""
     return content[:9] + change(content[9:])
+
+
+def memory(field):
+    """Bytes that this process has (``VmRSS``) or had at most (``VmHWM``)."""
+    return 1024 * int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+@contextmanager
+def no_harm(folder, names):
+    """Fail if anything but these names appears in the folder, or the process grows much."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    before = memory("VmRSS")
+    yield
+    assert {path.name for path in folder.iterdir()} <= names
+    assert memory("VmHWM") - before < MEMORY_ALLOWED

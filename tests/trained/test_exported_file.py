@@ -1,4 +1,4 @@
-"""Adapter files: what comes back from one is what went in, and nothing but a whole and matching file is taken."""
+"""Exported models: an installed model is the one that was exported, and only a whole and matching file is installed."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from nnunetv2_tpmamba.trained.exported_file import (
     sha256_of_tensors,
     write_exported_model,
 )
+from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
 PLANS = {
@@ -231,29 +232,45 @@ ARCHITECTURE = {
     },
     "_kw_requires_import": ["conv_op", "nonlin"],
 }
-"""Of a stock network; nnU-Net looks up and calls what stands under ``nonlin``."""
+"""A network of nnU-Net's; nnU-Net looks up and calls the function named under ``nonlin``."""
 
 
-def test_runs_nothing_that_plans_name(exported, tmp_path, monkeypatch):
-    """With a stock trainer nnU-Net would: its public SAM file has known tensors, so only the trainer stops it."""
-    monkeypatch.undo()
-    ran = tmp_path / "ran"
-    architecture = json.loads(json.dumps(ARCHITECTURE))
-    architecture["arch_kwargs"]["nonlin_kwargs"] = {"args": [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]}
+@pytest.mark.parametrize("trainer", [nnUNetTrainer, nnUNetTrainerTestbed_nnUNet])
+class TestTrainersThatBuildWhatPlansName:
+    """Trainers without SAM, nnU-Net's and the testbed's, whose networks the plans describe."""
 
-    def change(header, tensors):
-        header["trainer"] = "nnUNetTrainer"
-        header["plans"]["configurations"]["3d_fullres"]["architecture"] = architecture
+    def test_are_not_exported(self, trained, trainer, monkeypatch):
+        self.let_be_found(trainer, monkeypatch)
+        edit_checkpoint(trained, 0, lambda checkpoint: checkpoint.update(trainer_name=trainer.__name__))
+        with pytest.raises(ValueError, match=f"^{trainer.__name__} is no trainer of .* SAM; use nnUNetv2_export_model"):
+            write_exported_model(trained.model, ["0"], "checkpoint_final.pth", trained.file)
+        assert not trained.file.exists()
 
-    rewrite(exported.file, change)
-    with pytest.raises(ValueError, match="nnUNetTrainer is no trainer of a network with SAM"):
-        install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
-    assert not ran.exists()
-    with pytest.raises(TypeError, match="not a Module subclass"):  # the attack does work on nnU-Net
-        nnUNetTrainer.build_network_architecture(
-            PlansManager({}), ConfigurationManager({"architecture": architecture}), 1, 2, False
-        )
-    assert ran.exists()
+    def test_are_not_installed_so_nothing_that_plans_name_is_run(self, exported, trainer, tmp_path, monkeypatch):
+        """The file's SAM weights are the right ones, and SAM's are public, so only the trainer stops the attack."""
+        self.let_be_found(trainer, monkeypatch)
+        ran = tmp_path / "ran"
+        architecture = json.loads(json.dumps(ARCHITECTURE))
+        architecture["arch_kwargs"]["nonlin_kwargs"] = {"args": [sys.executable, "-c", f"open({str(ran)!r}, 'w')"]}
+
+        def change(header, tensors):
+            header["trainer"] = trainer.__name__
+            header["plans"]["configurations"]["3d_fullres"]["architecture"] = architecture
+
+        rewrite(exported.file, change)
+        with pytest.raises(ValueError, match=f"^{trainer.__name__} is no trainer of a network with SAM"):
+            install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
+        assert not ran.exists()
+        assert not (tmp_path / "elsewhere").exists()
+        with pytest.raises(TypeError, match="not a Module subclass"):  # the trainer itself does run it
+            trainer.build_network_architecture(
+                PlansManager({}), ConfigurationManager({"architecture": architecture}), 1, 2, False
+            )
+        assert ran.exists()
+
+    def let_be_found(self, trainer, monkeypatch):
+        """Take the place of the tiny trainer, which the fixtures let nnU-Net find under every name."""
+        monkeypatch.setattr(exported_model, "recursive_find_trainer_class_by_name", lambda name: trainer)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "..", "a/b", "", "a\\b"])
