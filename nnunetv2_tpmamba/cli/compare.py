@@ -89,13 +89,15 @@ def check_usage(args: argparse.Namespace) -> None:
         raise ValueError("--predictions needs either -d or --labels, whose dataset.json names the classes")
     for name in ("f", "c", "p"):
         if args.predictions and getattr(args, name):
-            raise ValueError(f"-{name} is for trainers (-tr); of --predictions, all cases in the folders are compared")
+            raise ValueError(
+                f"-{name} is for trainers (-tr); with --predictions, all cases in the folders are compared"
+            )
     for name in ("reference", "labels"):
         if args.tr and getattr(args, name):
-            raise ValueError(f"--{name} is for --predictions; of -tr, it is the dataset's (-d)")
+            raise ValueError(f"--{name} is for --predictions; with -tr, it is found in the dataset (-d)")
     for folder in (*(args.predictions or ()), args.reference, args.images):
         if folder is not None and not folder.is_dir():
-            raise ValueError(f"{folder} is no folder; name a folder of files as nnU-Net calls them")
+            raise ValueError(f"{folder} is no folder; give a folder whose files have nnU-Net's names")
     for name in ("p", "c"):
         if args.tr and len(getattr(args, name) or [""]) not in (1, len(args.tr)):
             raise ValueError(f"-{name}: give one for all {len(args.tr)} trainers, or one for each")

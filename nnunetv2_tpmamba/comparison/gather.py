@@ -164,11 +164,11 @@ def gather_folders(folders: Mapping[str, Path], reference: Path, description: Ma
     """
     check_description(description, "dataset.json")
     if not reference.is_dir():
-        raise ValueError(f"--reference {reference} is no folder; name the folder of the truth")
+        raise ValueError(f"--reference {reference} is no folder; give the folder of the truth")
     runs = []
     for method, folder in folders.items():
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder; name folders with predictions")
+            raise ValueError(f"{folder} is no folder; give folders with predictions")
         runs.append(Run(method, "", files_of_cases(folder, description["file_ending"])))
     title = f"{' and '.join(folders)} against {reference.name}"
     return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), (), reference, description)

@@ -63,7 +63,7 @@ def model_folder(results: Path, trainer: str, plans: str, configuration: str) ->
         there = sorted(path.name for path in results.glob("*__*__*"))
         raise ValueError(
             f"{trainer} has no results with {plans} and {configuration}: {folder} does not exist; train it first"
-            + (f", or choose of {', '.join(there)}" if there else "")
+            + (f", or choose one of {', '.join(there)}" if there else "")
         )
     return folder
 

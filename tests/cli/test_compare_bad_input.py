@@ -96,7 +96,7 @@ class TestRefusals:
         data.train("nnUNetTrainer", 0, shift=2)
         message = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", status=1)
         assert "Other has no results with nnUNetPlans and 3d_fullres" in message
-        assert "choose of nnUNetTrainer__nnUNetPlans__3d_fullres" in message
+        assert "choose one of nnUNetTrainer__nnUNetPlans__3d_fullres" in message
 
     def test_unfinished_fold(self, data, compare):
         data.train("nnUNetTrainer", 0, shift=2)

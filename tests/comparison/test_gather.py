@@ -160,7 +160,7 @@ def test_a_missing_folder_of_the_truth_is_named(trainings, tmp_path):
     (trainings.preprocessed / "gt_segmentations").rmdir()
     with pytest.raises(ValueError, match="gt_segmentations, the folder of the truth, does not exist; preprocess"):
         trainings.gather("A")
-    with pytest.raises(ValueError, match=r"--reference .*/absent is no folder; name the folder of the truth"):
+    with pytest.raises(ValueError, match=r"--reference .*/absent is no folder; give the folder of the truth"):
         gather_folders({"a": tmp_path}, tmp_path / "absent", DESCRIPTION)
 
 
