@@ -62,21 +62,18 @@ def test_search_path_does_not_exist(doctor, monkeypatch):
 
 
 @pytest.mark.parametrize("leftovers", [False, True])
-def test_search_path_of_an_older_version(doctor, monkeypatch, tmp_path, leftovers):
+def test_search_path_of_an_older_version(monkeypatch, tmp_path, leftovers):
     """A shell that still exports the folder in which the trainers were before, where compiled files may be left."""
     former = tmp_path / "nnunetv2_tpmamba" / "plugin"
     if leftovers:
         (former / "__pycache__").mkdir(parents=True)
     gone = f"{former} in nnUNet_extTrainer does not exist any more: the trainers are now in {PLUGIN}"
+    advice = ("export nnUNet_extTrainer=$(nnUNetv2_tpmamba path)",)
     monkeypatch.setenv("nnUNet_extTrainer", str(former))
-    status, output = doctor()
-    assert status == 1
-    assert fails_alone(output) == f"nnU-Net does not find nnUNetTrainerTPMamba: {gone}"
-    assert f"\n      {EXPORT}\n" in output
+    assert checks.check_trainer() == Finding("FAIL", f"nnU-Net does not find nnUNetTrainerTPMamba: {gone}", advice)
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(former), str(PLUGIN)]))
-    status, output = doctor()
-    assert status == 0
-    assert f"; {gone}\n      {EXPORT}\n" in output
+    found = f"nnU-Net finds nnUNetTrainerTPMamba in {PLUGIN.resolve()}"
+    assert checks.check_trainer() == Finding("note", f"{found}; {gone}", advice)
 
 
 @pytest.mark.parametrize(
