@@ -1,1 +1,1 @@
-"""The networks: Tri-Plane Mamba and what it is made of, and the networks it is compared with."""
+"""The networks: Tri-Plane Mamba, the parts it is made of, and the networks it is compared with."""

@@ -1,16 +1,17 @@
-"""What fp16 autocast must not touch as it is: SAM's residual stream, which may exceed what fp16 can hold."""
+"""Keep SAM's residual stream, which may exceed the largest number of fp16, within bounds under autocast."""
 
 import torch
 from torch import Tensor
 
-LARGEST = 256.0  # times 9216, the most inputs one of our convolutions sums, times its largest initial weight: < 65504
+# A convolution of ours sums at most 9216 products; with its largest initial weight the sum then stays below 65504.
+LARGEST = 256.0
 
 
 def bounded(stream: Tensor) -> Tensor:
-    """Under autocast, scale every sample down until nothing exceeds ``LARGEST``; otherwise give it back as it is.
+    """Scale every sample down, under autocast alone, until none of its values exceeds ``LARGEST``.
 
-    For convolutions without bias whose result is instance-normalised, which takes any scale back: the result is the
-    same, except that nothing overflows on the way.
+    It is meant for the input of a convolution without bias that is followed by instance norm. Instance norm takes any
+    scale away, so the result is the same, and nothing overflows on the way.
 
     Shape:
         input and output ``(B, ...)``.

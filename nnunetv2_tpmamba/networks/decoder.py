@@ -1,4 +1,4 @@
-"""The decoder: features of the last four blocks to one map per class at the input's resolution."""
+"""The decoder: it turns features of the last four blocks into one map per class at the input's resolution."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +22,9 @@ CONV = {
 
 
 class Decoder(nn.Module):
-    """Enlarge four feature maps in-plane, join them, and enlarge further up to the voxels; depth is never reduced.
+    """Enlarge four feature maps in-plane, join them, and enlarge the result in-plane to the size of the input.
+
+    Depth is never reduced.
 
     Source: paper section 2.2 "Decoder"; ``SAM_Decoder`` of the authors' code, with nnU-Net's bricks instead of MONAI's
     and half the channels at full resolution, where most of its work is.
@@ -30,21 +32,21 @@ class Decoder(nn.Module):
     Args:
         embed_dim: channels of the features.
         num_classes: maps to predict, background included.
-        dim: channels after the first enlargement.
+        dim: channels after the first enlargement; the last step has half of them.
         token_size: voxels on a side of a token, a power of two, at least 2.
 
     Shape:
         input four tensors ``(B, embed_dim, D, h, w)``; output ``(B, num_classes, D, token_size * h, token_size * w)``.
 
     Raises:
-        ValueError: ``token_size`` is not such a power of two.
+        ValueError: ``token_size`` is no power of two, or 1.
     """
 
     def __init__(self, embed_dim: int, num_classes: int, dim: int = 64, token_size: int = 8) -> None:
         super().__init__()
         if token_size < 2 or token_size & (token_size - 1):
             raise ValueError(f"token_size {token_size} must be a power of two, at least 2: each step enlarges by 2")
-        num_steps = token_size.bit_length() - 2  # the branches enlarge by 2 already
+        num_steps = token_size.bit_length() - 2  # the branches have enlarged by 2
         dims = [dim] * num_steps + [dim // 2] if num_steps else [dim]
         self.branches = nn.ModuleList(UpConv(embed_dim, dim) for _ in range(NUM_FEATURES))
         self.join = BasicBlockD(input_channels=NUM_FEATURES * dim, output_channels=dim, **CONV)
@@ -54,7 +56,7 @@ class Decoder(nn.Module):
                 for wide, dim in pairwise(dims)
             )
         )
-        # nnU-Net's -pretrained_weights leaves out what is called .seg_layers.
+        # nnU-Net's -pretrained_weights does not load parameters whose name contains .seg_layers.
         self.seg_layers = nn.ModuleList([nn.Conv3d(dims[-1], num_classes, 1)])
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

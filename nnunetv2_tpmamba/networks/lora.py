@@ -11,16 +11,16 @@ class LoRAQKV(nn.Linear):
     """A fused qkv projection, usually frozen, whose q and v learn a low-rank correction.
 
     ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain
-    projection. It is a ``nn.Linear`` with the projection's own parameter names plus four, so a SAM state dict loads
-    without renaming. In evaluation mode the corrections are merged into the projection, which saves their cost.
+    projection. It is a ``nn.Linear`` with four parameters more than the projection, so a SAM state dict loads without
+    renaming. In evaluation mode the corrections are merged into the projection, which saves their cost.
 
     Source: Hu et al., "LoRA", 2022, with alpha = rank; paper section 2.1. The authors' code puts a GELU between A and
     B; the paper cites plain LoRA, and plain LoRA merges exactly.
 
     Args:
-        embed_dim: channels in; the output has three times as many.
-        rank: of each correction.
-        frozen: the projection itself does not train.
+        embed_dim: channels of the input; the output has three times as many.
+        rank: rank of each correction.
+        frozen: the projection itself is not trained.
 
     Shape:
         input ``(..., embed_dim)``; output ``(..., 3 * embed_dim)``.
@@ -28,7 +28,7 @@ class LoRAQKV(nn.Linear):
 
     def __init__(self, embed_dim: int, rank: int, frozen: bool = True) -> None:
         super().__init__(embed_dim, 3 * embed_dim)
-        self.requires_grad_(not frozen)  # before the corrections exist, which always train
+        self.requires_grad_(not frozen)  # the corrections, added below, are always trained
         self.lora_a_q = nn.Parameter(torch.empty(rank, embed_dim))
         self.lora_b_q = nn.Parameter(torch.zeros(embed_dim, rank))
         self.lora_a_v = nn.Parameter(torch.empty(rank, embed_dim))
@@ -45,6 +45,6 @@ class LoRAQKV(nn.Linear):
         return torch.cat([q, k, v], dim=-1)
 
     def merged_weight(self) -> Tensor:
-        """The one matrix that does the same; made anew at each call, so it is never stale and never saved."""
+        """Compute the one matrix that does the same; it is not kept, so it is never out of date and never saved."""
         q, k, v = self.weight.chunk(3)
         return torch.cat([q + self.lora_b_q @ self.lora_a_q, k, v + self.lora_b_v @ self.lora_a_v])

@@ -14,10 +14,12 @@ from .ops import selective_scan
 class MambaBlock(nn.Module):
     """Mix a sequence causally: gate, short depthwise convolution, selective scan.
 
-    Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm, whose state
-    dict loads here and the other way round. Everything is float32, whatever autocast says: scan outputs overflow
-    fp16, so whoever reads the result should normalise it before leaving float32. For the backward pass only
-    the input is kept: the dozen tensors of width E are cheaper to compute again than to hold, as in mamba_ssm.
+    Everything is computed in float32 under any autocast. Scan outputs overflow fp16, so a caller should normalise the
+    result before it leaves float32. Only the input is kept for the backward pass: as in mamba_ssm, a dozen tensors of
+    width E are cheaper to compute again than to hold.
+
+    Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm. State dicts of
+    that class load here, and state dicts of this class load there.
 
     Args:
         d_model: channels of the sequence.
@@ -59,7 +61,7 @@ class MambaBlock(nn.Module):
     def _forward(self, sequence: Tensor) -> Tensor:
         L = sequence.shape[1]
         u, gate = self.in_proj(sequence).chunk(2, dim=-1)
-        u = self.conv1d(rearrange(u, "b L E -> b E L"))[..., :L]  # the padding's tail would look ahead
+        u = self.conv1d(rearrange(u, "b L E -> b E L"))[..., :L]  # the padding adds steps at the end
         u = F.silu(rearrange(u, "b E L -> b L E"))
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.softplus(self.dt_proj(dt))

@@ -1,4 +1,4 @@
-"""The tri-plane Mamba adapter: what lets a slice encoder see the third dimension."""
+"""The tri-plane Mamba adapter, which lets a slice encoder see the third dimension."""
 
 from collections.abc import Sequence
 
@@ -62,7 +62,7 @@ class TriPlaneMamba(nn.Module):
     Args:
         embed_dim: channels of the SAM tokens.
         hidden_dim: channels inside the adapter (the paper's r), a multiple of the number of dilations.
-        dilations: of the parallel depth convolutions.
+        dilations: dilation of each of the parallel depth convolutions.
         d_state, d_conv, expand: see :class:`~nnunetv2_tpmamba.networks.mamba.MambaBlock`.
 
     Shape:

@@ -1,4 +1,4 @@
-"""Functions the network needs that PyTorch does not have; the maths is in README.md beside this file."""
+"""The selective scan, which PyTorch does not have; README.md beside this file holds its mathematics."""
 
 from .operator import selective_scan
 

@@ -1,14 +1,14 @@
-"""Where a scan's states are kept: the one agreement between forward, backward and all implementations."""
+"""Which states of a scan are kept, on which forward, backward and all implementations agree."""
 
 from torch import Tensor
 
 CHUNK = 16
-"""Steps from one kept state to the next: the keeping then takes ``N / CHUNK`` of the input's memory, as much as ``u``
-for the usual 16 states, and what is computed again for one chunk fits in a CPU's cache and a GPU's registers."""
+"""Steps from one kept state to the next. The kept states take ``N / CHUNK`` times the memory of ``u``, as much as it
+for the usual 16 states; and the states of one chunk, computed again, fit in a CPU's cache and a GPU's registers."""
 
 
 def new_states(u: Tensor, A: Tensor) -> Tensor:
-    """An uninitialised tensor for the state before each chunk of steps, the first of which is zero.
+    """Allocate, without values, the tensor of the states before each chunk of steps.
 
     Shape:
         ``u`` ``(batch, L, E)``, ``A`` ``(E, N)``, result ``(batch, ceil(L / CHUNK), E, N)``.

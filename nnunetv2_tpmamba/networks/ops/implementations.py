@@ -1,4 +1,4 @@
-"""Which implementation of the selective scan runs on which device, decided by trying it there."""
+"""The implementations of the selective scan, and the choice among them, made by trying them on the device."""
 
 import importlib
 import sys

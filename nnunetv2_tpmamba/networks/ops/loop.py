@@ -1,9 +1,9 @@
-"""The selective scan in plain PyTorch, for any device: chunks of steps, and one operation per step inside a chunk.
+"""The selective scan in plain PyTorch, for any device: chunk by chunk, and step by step inside a chunk.
 
 Within a chunk everything but the recurrence itself is one tensor operation, so temporaries are ``(K, batch, E, N)`` for
-``K = CHUNK`` steps and never ``(batch, L, E, N)``. The backward pass is ours, not autograd's: it recomputes the states
-from those before each chunk, from the last chunk to the first. Time is the first axis throughout, so that a chunk is a
-view; ``a = exp(delta A)`` as in README.md.
+``K = CHUNK`` steps and never ``(batch, L, E, N)``. The backward pass does without autograd: it goes from the last chunk
+to the first and recomputes the states of each from the state before it. Time is the first axis throughout, so that a
+chunk is a view; ``a = exp(delta A)`` as in README.md.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from .chunks import CHUNK, new_states
 
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    """The result of :func:`~nnunetv2_tpmamba.networks.ops.selective_scan` and the state before each chunk of steps.
+    """Compute the result of :func:`~nnunetv2_tpmamba.networks.ops.selective_scan` and the state before each chunk.
 
-    All tensors have one floating dtype. The states are what :func:`scan_backward` starts from.
+    All tensors have the same floating dtype. :func:`scan_backward` starts from the states.
 
     Shape:
         ``y`` ``(batch, L, E)``, states ``(batch, ceil(L / CHUNK), E, N)``.
@@ -37,12 +37,12 @@ def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)`` and what the forward returned."""
+    """Compute the gradients of ``u, delta, A, B, C, D`` from the gradient of ``y`` and the states of the forward."""
     grad_y, u, delta, B, C, before_chunk = _time_first(grad_y, u, delta, B, C, states)
     drive = delta * u
     grad_drive, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (drive, delta, B, C))
     grad_A = torch.zeros_like(A)
-    from_later = u.new_zeros(u.shape[1], *A.shape)  # what later steps want of the present state
+    from_later = u.new_zeros(u.shape[1], *A.shape)  # the part of the state's gradient that later steps pass back
     for x, steps in reversed(list(zip(before_chunk, _chunks(len(u)), strict=True))):
         states, a = _chunk_states(x, drive[steps], delta[steps], A, B[steps])
         grad_x = grad_y[steps, :, :, None] * C[steps, :, None, :]
@@ -72,7 +72,12 @@ def _chunks(L: int) -> Iterator[slice]:
 
 
 def _chunk_states(x: Tensor, drive: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-    """The state before the chunk (given as ``x``) and after each step ``(K + 1, batch, E, N)``; ``a`` of each step."""
+    """Compute the states of a chunk from ``x``, the state before it.
+
+    Shape:
+        the states before the chunk and after each of its K steps ``(K + 1, batch, E, N)``; ``a`` of each step
+        ``(K, batch, E, N)``.
+    """
     a = (delta[..., None] * A).exp_()
     states = torch.empty(len(a) + 1, *x.shape, dtype=x.dtype, device=x.device)
     states[0] = x

@@ -14,21 +14,21 @@ from .chunks import new_states
 
 
 class Context(SimpleNamespace):
-    """What their autograd function keeps from forward to backward; an operator runs where autograd does not record."""
+    """Stand in for autograd, which records nothing inside an operator: keep the tensors that the backward needs."""
 
     def save_for_backward(self, *tensors: Tensor) -> None:
         self.saved_tensors = tensors
 
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    """See :func:`.loop.scan_forward`; float32 CUDA tensors. Nothing is in the states: theirs have other places."""
+    """See :func:`.loop.scan_forward`; tensors are float32 on CUDA, and the states stay without values."""
     return _swap(SelectiveScanFn.forward(Context(), *_theirs(u, delta, A, B, C, D))), new_states(u, A)
 
 
 def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``u, delta, A, B, C, D``: the kernel's own backward, after running its forward once more."""
+    """Compute the gradients of ``u, delta, A, B, C, D`` by the kernel's backward, after its forward once more."""
     context = Context()
     SelectiveScanFn.forward(context, *_theirs(u, delta, A, B, C, D))
     grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, *_ = SelectiveScanFn.backward(context, _swap(grad_y))
@@ -36,7 +36,7 @@ def scan_backward(
 
 
 def _theirs(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, ...]:
-    """The arguments with their axes, ``(batch, E, L)``."""
+    """Bring the arguments into mamba-ssm's order of axes, ``(batch, E, L)``."""
     return _swap(u), _swap(delta), A.contiguous(), _swap(B), _swap(C), D.contiguous()
 
 

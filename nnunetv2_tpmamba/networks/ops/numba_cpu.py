@@ -1,7 +1,7 @@
 """The selective scan on the CPU, compiled by numba: one pass over the inputs, sequences in parallel, states in cache.
 
-Same signatures and, for the backward pass, the same formulas as :mod:`.loop`; float32 only. Numba compiles the two
-kernels at the first call, which takes some seconds, and keeps the result on disk.
+Signatures, and the formulas of the backward pass, are those of :mod:`.loop`; all is float32. Numba compiles the two
+kernels at the first call, which takes some seconds, and keeps them on disk.
 """
 
 import threading
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from .chunks import CHUNK, new_states
 
-REORDER_SUMS = {"contract", "reassoc", "nsz"}  # so that they vectorise; NaN and infinity keep their meaning
+REORDER_SUMS = {"contract", "reassoc", "nsz"}  # so that sums vectorise; NaN and infinity keep their meaning
 compiled = numba.njit(parallel=True, cache=True, fastmath=REORDER_SUMS)
-ONE_AT_A_TIME = threading.Lock()  # numba's fallback for threads aborts when two of ours call it together
+ONE_AT_A_TIME = threading.Lock()  # numba's own thread pool aborts the process when two threads call it at once
 
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    """See :func:`.loop.scan_forward`; float32 CPU tensors."""
+    """See :func:`.loop.scan_forward`; tensors are float32 on the CPU."""
     y, states = u.new_empty(u.shape), new_states(u, A)
     _run(_forward, u, delta, A, B, C, D, y, states)
     return y, states
@@ -30,10 +30,13 @@ def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``u, delta, A, B, C, D``, given that of ``y`` ``(batch, L, E)`` and what the forward returned."""
+    """Compute the gradients of ``u, delta, A, B, C, D`` from the gradient of ``y`` and the states of the forward."""
     batch = len(u)
     grad_u, grad_delta, grad_B, grad_C = (x.new_empty(x.shape) for x in (u, delta, B, C))
-    grad_A, grad_D = A.new_zeros(batch, *A.shape), D.new_zeros(batch, *D.shape)  # of each sequence
+    grad_A, grad_D = (
+        A.new_zeros(batch, *A.shape),
+        D.new_zeros(batch, *D.shape),
+    )  # one for each sequence, added up at the end
     gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
     _run(_backward, grad_y, u, delta, A, B, C, D, states, *gradients)
     return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)
@@ -47,7 +50,7 @@ def _run(kernel: Any, *tensors: Tensor) -> None:
 
 @numba.njit(fastmath=REORDER_SUMS)
 def _exp(x: Any) -> Any:
-    """e^x within 2 units in the last place, in arithmetic that vectorises, which a call of the C library does not."""
+    """Compute e^x within 2 units in the last place by arithmetic that vectorises, unlike a call of the C library."""
     x = float32(-87.0) if x < float32(-87.0) else x
     x = float32(89.0) if x > float32(89.0) else x
     i = np.floor(x * float32(1.4426950408889634) + float32(0.5))
@@ -88,7 +91,7 @@ def _backward(
     batch, L, E = u.shape
     N = A.shape[1]
     for b in numba.prange(batch):
-        from_later = np.zeros((E, N), np.float32)  # what later steps want of the present state
+        from_later = np.zeros((E, N), np.float32)  # the part of the state's gradient that later steps pass back
         states = np.empty((chunk + 1, E, N), np.float32)
         for c in range(before.shape[1] - 1, -1, -1):
             start, stop = c * chunk, min((c + 1) * chunk, L)

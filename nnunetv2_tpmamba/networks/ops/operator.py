@@ -1,6 +1,6 @@
-"""The one public selective scan: a PyTorch operator with its own backward, whatever runs behind it.
+"""The public selective scan: a PyTorch operator with its own backward pass, the same for all implementations.
 
-A registered operator is opaque to ``torch.compile``, so that nnU-Net's compiled training sees no graph break.
+``torch.compile`` does not look into a registered operator, so nnU-Net's compiled training has no graph break here.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ from .implementations import LOOP, Implementation, implementation_for
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Scan a sequence with an input-dependent linear state-space model.
 
-    ``x_t = exp(delta_t A) x_{t-1} + delta_t B_t u_t`` and ``y_t = C_t x_t + D u_t``, with ``x_0 = 0``. Computed in
-    float32 (float64 if ``u`` is float64) whatever autocast says; the result has the dtype of ``u``. Gradients of all
-    six arguments. Second derivatives are not supported.
+    ``x_t = exp(delta_t A) x_{t-1} + delta_t B_t u_t`` and ``y_t = C_t x_t + D u_t``, with ``x_0 = 0``. It is
+    computed in float32 (float64 if ``u`` is float64) under any autocast; the result has the dtype of ``u``. All six
+    arguments get gradients. Second derivatives are not supported.
 
     Source: Gu and Dao, "Mamba", 2023; ``selective_scan_fn`` of mamba_ssm, whose axes are ``(batch, E, L)`` instead.
 
@@ -62,7 +62,7 @@ def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor)
 
 @torch.library.custom_op("tpmamba::selective_scan", mutates_args=())
 def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    # the kernels' own matrix products would follow autocast to fp16
+    # Matrix products inside an implementation would else follow autocast to fp16.
     with torch.autocast(u.device.type, enabled=False):
         y, states = _implementation(u, A).forward(u, delta, A, B, C, D)
         return y.contiguous(), states.contiguous()  # the strides that register_fake promises to torch.compile

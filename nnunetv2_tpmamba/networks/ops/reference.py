@@ -1,4 +1,4 @@
-"""The selective scan as its definition reads: slow, and the truth every other implementation is compared with."""
+"""The selective scan as it is defined: slow, and the truth that every other implementation is compared with."""
 
 import torch
 from torch import Tensor

@@ -1,7 +1,7 @@
 """The selective scan on NVIDIA GPUs, compiled by Triton, which comes with PyTorch on Linux.
 
-Same signatures and, for the backward pass, the same formulas as :mod:`.loop`. The arguments may be of any floating
-dtype up to float32, in which everything is computed. A program is one warp and works on tiles ``(T, N, E)`` of
+Signatures, and the formulas of the backward pass, are those of :mod:`.loop`. The arguments may be of any floating dtype
+up to float32, and everything is computed in float32. A program is one warp and works on tiles ``(T, N, E)`` of
 ``T = CHUNK`` steps, all states and a few channels. Time is inside a thread, so the recurrence needs no communication,
 sums over states take a few shuffles, and sums over channels are made once per chunk. Every number in global memory has
 one writer at a time: no atomics, the same result in every run.
@@ -17,12 +17,13 @@ from torch import Tensor
 from .chunks import CHUNK, new_states
 
 MAX_D_STATE = 64
-"""Also states x channels of a tile, two per thread: with four ``_products`` spills registers, as with longer chunks."""
+"""Also the product of states and channels of a tile, which gives every thread two; with four, or with longer chunks,
+``_products`` needs more registers than a thread has."""
 LOG2_E = tl.constexpr(1.4426950408889634)  # exp2 is one instruction, exp is two
 
 
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
-    """See :func:`.loop.scan_forward`; CUDA tensors, at most ``MAX_D_STATE`` states."""
+    """See :func:`.loop.scan_forward`; tensors are on CUDA, with at most ``MAX_D_STATE`` states."""
     u, delta, A, B, C, D = (x.contiguous() for x in (u, delta, A, B, C, D))
     y, states = u.new_empty(u.shape), new_states(u, A).float()
     _launch(_forward, u.shape, A, u, delta, A, B, C, D, y, states)
@@ -32,11 +33,11 @@ def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 def scan_backward(
     grad_y: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``u, delta, A, B, C, D``: what follows time, then what can be done for all chunks at once."""
+    """Compute the gradients of ``u, delta, A, B, C, D``: first backward in time, then for all chunks at once."""
     grad_y, u, delta, A, B, C, D, states = (x.contiguous() for x in (grad_y, u, delta, A, B, C, D, states))
     grad_u, grad_delta, grad_B, grad_C = (x.new_empty(x.shape, dtype=torch.float32) for x in (u, delta, B, C))
-    grad_D = D.new_zeros(len(u), *D.shape, dtype=torch.float32)  # of each sequence
-    grad_A = states.new_empty(states.shape)  # of each chunk; until then, what later steps want of the state after it
+    grad_D = D.new_zeros(len(u), *D.shape, dtype=torch.float32)  # one for each sequence, added up at the end
+    grad_A = states.new_empty(states.shape)  # before it holds a chunk's gradient: what later steps pass back
     _launch(_reverse, u.shape, A, grad_y, u, delta, A, B, C, D, grad_A, grad_u, grad_delta, grad_D)
     _launch(_products, u.shape, A, grad_y, u, delta, A, B, C, states, grad_A, grad_delta, grad_B, grad_C)
     gradients = (grad_u, grad_delta, grad_A.sum((0, 1)), grad_B, grad_C, grad_D.sum(0))
@@ -45,7 +46,7 @@ def scan_backward(
 
 
 def _launch(kernel: Any, shape: torch.Size, A: Tensor, *tensors: Tensor) -> None:
-    """One program per chunk for ``_products``, per sequence and block of channels for the others."""
+    """Launch a kernel: one program per chunk for ``_products``, else one per sequence and block of channels."""
     batch, L, E = shape
     N = A.shape[1]
     if N > MAX_D_STATE:
@@ -61,7 +62,7 @@ def _launch(kernel: Any, shape: torch.Size, A: Tensor, *tensors: Tensor) -> None
 
 @triton.jit
 def _load(pointer, rows, columns, num_rows, num_columns):
-    """A float32 tile of a matrix with ``num_columns``, zero outside of it: a step of 0 lets the state pass."""
+    """Load a float32 tile of a matrix, with zeros outside of the matrix: a step of 0 leaves the state as it is."""
     inside = (rows[:, None] < num_rows) & (columns[None, :] < num_columns)
     return tl.load(pointer + (rows[:, None] * num_columns + columns[None, :]), inside, 0.0).to(tl.float32)
 
@@ -74,13 +75,13 @@ def _store(pointer, rows, columns, num_rows, num_columns, tile):
 
 @triton.jit
 def _then(a1, decayed1, drive1, a2, decayed2, drive2):
-    """Two stretches of steps as one, each taking the state ``x`` to ``a x + decayed``, plus the last step's drive."""
+    """Join two stretches of steps, each taking the state ``x`` to ``a x + decayed``, plus the last step's drive."""
     return a1 * a2, a2 * (decayed1 + drive1) + decayed2, drive2
 
 
 @triton.jit
 def _before(a1, kept1, grad1, a2, kept2, grad2):
-    """Two stretches as one, backward in time, each taking what later steps want, ``p``, to ``a (kept p + grad)``."""
+    """Join two stretches backward in time, each taking what later steps pass back, ``p``, to ``a (kept p + grad)``."""
     return a2, kept2 * a1 * kept1, kept2 * a1 * grad1 + grad2
 
 
@@ -119,7 +120,7 @@ def _reverse(
     from_later, grad_u, grad_delta, grad_D,
     L, E, N: tl.constexpr, T: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """The mirror of ``_forward``; of ``grad_delta`` only the part that goes through the drive."""
+    """Go backward in time as ``_forward`` goes forward; ``grad_delta`` gets only the part through the drive."""
     blocks = tl.cdiv(E, BLOCK_E)
     sequence = (tl.program_id(0) // blocks).to(tl.int64)
     e = tl.program_id(0) % blocks * BLOCK_E + tl.arange(0, BLOCK_E)
@@ -156,7 +157,7 @@ def _products(
     grad_delta, grad_B, grad_C,
     L, E, N: tl.constexpr, T: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """What needs the state and its gradient together, of one chunk and, block by block, all channels."""
+    """Compute the gradients that need the state and its gradient together, of one chunk and all its channels."""
     chunks = tl.cdiv(L, T)
     chunk = tl.program_id(0).to(tl.int64)
     start = tl.program_id(0) % chunks * T

@@ -1,1 +1,1 @@
-"""SAM's image encoder, and the file its weights are in."""
+"""SAM's image encoder, and the file that holds its weights."""

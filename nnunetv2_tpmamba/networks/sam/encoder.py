@@ -13,19 +13,20 @@ from .window_attention import SamBlock
 class SamEncoder(nn.Module):
     """Turn images into tokens and the tokens into features, one after each transformer block.
 
-    timm's modules with timm's names, so that a state dict of ``samvit_base_patch16`` loads here, neck left out; the
-    blocks are :class:`~nnunetv2_tpmamba.networks.sam.window_attention.SamBlock`.
-    Position embeddings are resampled to the grid of the images as timm does. Weights start random: see
-    :mod:`.sam_weights`.
+    Its modules are timm's and have timm's names, so a state dict of ``samvit_base_patch16`` without neck loads here.
+    The blocks are of the subclass :class:`~nnunetv2_tpmamba.networks.sam.window_attention.SamBlock`, and position
+    embeddings are resampled to the grid of the images as timm does. Weights start random; :mod:`.weights` reads SAM's.
 
     Source: Kirillov et al., "Segment Anything", ICCV 2023; ``ImageEncoderViT`` of segment_anything. Layer norm's
     epsilon is segment_anything's 1e-6, where timm has 1e-5.
 
     Args:
-        embed_dim, depth, num_heads: of the transformer.
+        embed_dim: channels of the tokens.
+        depth: transformer blocks.
+        num_heads: attention heads of each block.
         window_size: tokens on a side of the attention windows; 0 = every block attends to the whole image.
         global_attn_indexes: blocks that attend to the whole image.
-        image_size: pixels on a side the position embeddings are made for.
+        image_size: pixels on a side of the images that the position embeddings are made for.
         patch_size: pixels on a side of a token.
 
     Shape:
@@ -64,11 +65,11 @@ class SamEncoder(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def attentions(self) -> Iterator[Attention]:
-        """The attention layer of every block."""
+        """Iterate over the attention layers of the blocks."""
         return (block.get_submodule("attn") for block in self.blocks)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images ``(n, 3, H, W)`` to tokens ``(n, h, w, embed_dim)`` with their positions."""
+        """Turn images ``(n, 3, H, W)`` into tokens ``(n, h, w, embed_dim)`` that know their positions."""
         tokens = self.patch_embed(images)
         return tokens + resample_abs_pos_embed_nhwc(self.pos_embed, tokens.shape[1:3])
 

@@ -1,4 +1,4 @@
-"""The Triton kernels on a CPU, by Triton's interpreter; test_triton.py runs this file with TRITON_INTERPRET=1 set.
+"""The Triton kernels on a CPU, by Triton's interpreter; test_triton_cuda.py runs this file with TRITON_INTERPRET=1 set.
 
 The interpreter computes in numpy what the kernels say: masks, addresses, formulas. It says nothing about a GPU's
 compiler, nor about speed.
