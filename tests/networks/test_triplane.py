@@ -71,6 +71,17 @@ def _sum_of_planes(adapter, tokens):
     return seen[0]
 
 
+@pytest.mark.parametrize("scale", [1e3, 1e5, 1e7])
+def test_tokens_of_any_size_are_read_alike_under_fp16(scale):
+    """SAM's tokens exceed 65504, the largest number of fp16; instance norm takes their scale away."""
+    adapter = adapter_that_does_something()
+    tokens = torch.randn(1, 4, 3, 3, 16)
+    expected = _sum_of_planes(adapter, tokens)
+    with torch.autocast("cpu", dtype=torch.float16):
+        actual = _sum_of_planes(adapter, scale * tokens)
+    assert (actual - expected).norm() < 0.02 * expected.norm()
+
+
 def test_every_token_sees_every_other_through_depth_rows_and_columns():
     adapter = adapter_that_does_something()
     tokens = torch.randn(1, 5, 4, 4, 16, requires_grad=True)
