@@ -32,11 +32,8 @@ class nnUNetTrainerTPMamba_small_short(nnUNetTrainerTPMamba_small):
     testbed = replace(nnUNetTrainerTPMamba_small.testbed, **FEW, mirroring=False)
 
 
-class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
-    """Two epochs; saves after each, and ends after the first, as if killed, while STOP_AFTER_AN_EPOCH is set."""
-
-    testbed = replace(nnUNetTrainerTPMamba_demo.testbed, **FEW | {"num_epochs": 2, "initial_lr": 1e-3})
-    warmup_epochs = 0
+class StopsAfterAnEpoch:
+    """Saves after each epoch, and ends after the first, as if killed, while STOP_AFTER_AN_EPOCH is set."""
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -46,6 +43,11 @@ class nnUNetTrainerTPMamba_demo_short(nnUNetTrainerTPMamba_demo):
         super().on_epoch_end()
         if "STOP_AFTER_AN_EPOCH" in os.environ:
             os._exit(3)
+
+
+class nnUNetTrainerTPMamba_demo_short(StopsAfterAnEpoch, nnUNetTrainerTPMamba_demo):
+    testbed = replace(nnUNetTrainerTPMamba_demo.testbed, **FEW | {"num_epochs": 2, "initial_lr": 1e-3})
+    warmup_epochs = 0
 
 
 class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
@@ -83,10 +85,10 @@ class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
     testbed = replace(nnUNetTrainerTPMamba_demo_short.testbed, initial_lr=1e30)
 
 
-class nnUNetTrainerTestbed_nnUNet_short(nnUNetTrainerTestbed_nnUNet):
-    """nnU-Net's own network on the testbed, validated without mirroring."""
+class nnUNetTrainerTestbed_nnUNet_short(StopsAfterAnEpoch, nnUNetTrainerTestbed_nnUNet):
+    """nnU-Net's own network on the testbed, whose validation is not mirrored."""
 
-    testbed = replace(nnUNetTrainerTestbed_nnUNet.testbed, **FEW, mirroring=False)
+    testbed = replace(nnUNetTrainerTestbed_nnUNet.testbed, **FEW | {"num_epochs": 2}, mirroring=False)
 
 
 class nnUNetTrainer_short(nnUNetTrainer):
