@@ -83,7 +83,7 @@ def test_search_path_of_an_older_version(monkeypatch, tmp_path, leftovers):
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("class nnUNetTrainerTPMamba: pass", "AssertionError: The requested nnunet trainer class must inherit"),
         (
-            "from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTPMamba as T\n"
+            "from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba as T\n"
             "class nnUNetTrainerTPMamba(T): pass",
             "ValueError: it finds another class of this name, of the module mine",
         ),
