@@ -1,6 +1,7 @@
-"""What the documentation names exists: tests, linked pages and files of the package."""
+"""What the documentation names exists: tests, linked pages, files, symbols and imports of the package."""
 
 import ast
+import importlib
 import re
 from functools import cache
 
@@ -9,10 +10,15 @@ from support.nnunet import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 PACKAGE = REPOSITORY / "nnunetv2_tpmamba"
-PAGES = {page.name: page for page in (REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")))}
+EXAMPLE = DOCS / "example-report" / "README.md"
+PAGES = {
+    str(page.relative_to(REPOSITORY)): page for page in (REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")), EXAMPLE)
+}
 TEST_ID = re.compile(r"tests/[\w/]+\.py(?:::\w+)*")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 SOURCE_FILE = re.compile(r"`([\w/]+\.(?:py|sh))\b")
+SYMBOL = re.compile(r"`([\w/]+\.py): ([\w.]+)")
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @cache
@@ -53,8 +59,26 @@ def test_every_relative_link_leads_somewhere(page):
     assert not [link for link in relative if not (PAGES[page].parent / link).exists()]
 
 
-@pytest.mark.parametrize("page", ["architecture.md", "paper-map.md"])
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/paper-map.md"])
 def test_every_file_named_exists(page):
     named = SOURCE_FILE.findall(PAGES[page].read_text(encoding="utf-8"))
     assert named
     assert not [name for name in named if not any((root / name).is_file() for root in (PACKAGE, REPOSITORY))]
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/paper-map.md"])
+def test_every_symbol_named_is_in_its_file(page):
+    named = SYMBOL.findall(PAGES[page].read_text(encoding="utf-8"))
+    assert named
+    for file, symbol in named:
+        source = (PACKAGE / file).read_text(encoding="utf-8")
+        assert all(re.search(rf"\b{part}\b", source) for part in symbol.split(".")), f"{file}: {symbol}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_import_in_a_page_works(page):
+    for block in PYTHON_BLOCK.findall(PAGES[page].read_text(encoding="utf-8")):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("nnunetv2_tpmamba"):
+                module = importlib.import_module(node.module)
+                assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
