@@ -11,6 +11,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     source = None if args.data is None else RawDataset.read(args.data.resolve())
     work = Workspace(args.out.absolute(), PHANTOM if source is None else source.name)
-    if work.claim(None if source is None else source.folder):
-        print(f"{work.out} held an earlier demo; its data, training, predictions and picture are replaced.", flush=True)
+    work.claim(None if source is None else source.folder, log=partial(print, flush=True))
     with Console(work.log, steps=6) as console:
         console.say(f"Everything goes into {work.out}. The file {work.log.name} there keeps all that is shown here.")
         provide_data(work, source, console)

@@ -1,4 +1,4 @@
-"""Find what trainings, or folders of predictions, have in common; notes say what they have not."""
+"""Find the trainings or the folders of predictions to compare, and note where they do not match."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -47,7 +47,7 @@ class PlannedData:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that decides what the preprocessed files hold; the patch size, for one, does not."""
+        """Everything that decides the content of the preprocessed files; the patch size, for example, does not."""
         chosen = self._chosen
         labels = self.dataset_json["labels"]
         settings = {

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,12 @@ class Workspace:
         """nnU-Net's environment variables for its three folders."""
         return {variable: str(self.out / variable) for variable in FOLDER_VARIABLES}
 
-    def claim(self, data: Path | None) -> bool:
+    def claim(self, data: Path | None, log: Callable[[str], None]) -> None:
         """Make ``out`` the demo's. It must be new or empty, or an earlier demo's, whose work is then removed.
 
         Args:
             data: the user's data set, if there is one.
-
-        Returns:
-            Whether there was an earlier demo.
+            log: is told, before anything is removed, that there is an earlier demo.
 
         Raises:
             ValueError: ``out`` holds anything else, or one of ``out`` and ``data`` lies inside the other.
@@ -63,9 +61,10 @@ class Workspace:
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out} is a file; name a folder")
         marker = self.out / MARKER
-        is_earlier = marker.is_file()
-        if is_earlier:
-            for path in read_marker(marker).written:
+        if marker.is_file():
+            earlier = read_marker(marker)
+            log(f"{self.out} holds an earlier demo; its data, training, predictions and picture are replaced.")
+            for path in earlier.written:
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -74,7 +73,6 @@ class Workspace:
             raise ValueError(f"--out {self.out} is not empty and was not made by this command; name another folder")
         self.out.mkdir(parents=True, exist_ok=True)
         marker.write_text(json.dumps({"made_by": "nnUNetv2_tpmamba demo", "dataset": self.dataset}))
-        return is_earlier
 
     @property
     def written(self) -> list[Path]:

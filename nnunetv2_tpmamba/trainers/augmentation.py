@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class ScaledGaussianNoise(GaussianNoiseTransform):
-    """nnU-Net's noise, its strength in another unit per channel.
+    """nnU-Net's Gaussian noise, with its strength scaled for each channel.
 
     Args:
         scale: for each channel, the image value that counts as one standard deviation.
@@ -28,9 +28,10 @@ class ScaledGaussianNoise(GaussianNoiseTransform):
 
 
 def with_noise_in_hu(transforms: ComposeTransforms, scale: list[float]) -> ComposeTransforms:
-    """nnU-Net's augmentation, with its Gaussian noise replaced by noise of the same strength in HU.
+    """Replace the Gaussian noise in nnU-Net's augmentation by noise of the same strength in HU.
 
     Args:
+        transforms: nnU-Net's augmentation, which is changed in place.
         scale: see :class:`ScaledGaussianNoise`.
     """
     for transform in transforms.transforms:

@@ -34,7 +34,7 @@ class nnUNetTrainerTestbed_nnUNet(nnUNetTrainerTestbed):
         num_output_channels: int,
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
-        """The network that the derived plans describe: another version of nnU-Net may plan another."""
+        """Build the network that the derived plans describe, because another version of nnU-Net may plan another."""
         from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet
 
         architecture = configuration_manager.configuration["architecture"]

@@ -1,4 +1,4 @@
-"""Every trainer of this package, found by reading the modules they stand in, and what each says of itself."""
+"""Find every trainer of this package, and read from its class what it is."""
 
 import inspect
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ MODULES = (tpmamba, baselines)
 
 @dataclass(frozen=True)
 class Facts:
-    """What a trainer is.
+    """What the list of trainers says of one trainer.
 
     Args:
         what: the first sentence of its docstring.
-        parameters, trained: how many numbers its network has, and how many of them train.
-        needs: what a user must have for it.
+        parameters, trained: how many numbers its network has, and how many of them are trained.
+        needs: what a user must have to train it.
     """
 
     what: str

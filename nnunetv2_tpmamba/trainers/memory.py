@@ -1,8 +1,10 @@
-"""How much memory a training step needs, and how much there is."""
+"""How much memory a training step needs, how much is free, and how much was taken at most."""
 
 import copy
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 MARGIN = 1.25  # for what counting tensors does not see: workspaces of convolutions, fragmentation, the loss
 SMALLEST_COUNTED = 2**16  # bytes; smaller tensors do not fill a card
+STATUS = Path("/proc/self/status")
 
 
 def decide_checkpointing(
@@ -52,12 +55,12 @@ def decide_checkpointing(
 def training_step_bytes(network: nn.Module, shape: tuple[int, ...], autocast: torch.dtype | None) -> int:
     """Peak memory of forward, backward and AdamW, counted on tensors without data; takes seconds and no memory.
 
-    What a device needs besides is not in it; ``MARGIN`` stands for that.
+    A device needs more than these tensors; ``MARGIN`` allows for that.
 
     Args:
         network: on any device, not compiled; it stays as it is.
         shape: of the batch, ``(B, input_channels, D, H, W)``.
-        autocast: the dtype of autocast, None without.
+        autocast: the dtype of autocast; None for a step without autocast.
     """
     with FakeTensorMode(), _LiveStorages() as storages:
         empty = {
@@ -88,10 +91,13 @@ def peak_bytes(device: torch.device) -> int | None:
         return None
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
-    import resource  # not on Windows
+    if sys.platform == "darwin":
+        import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes on a Mac, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # On Linux ru_maxrss would also count the process that started this one.
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.is_file() else None
+    return int(found[1]) * 1024 if found else None
 
 
 def _gb(size: int) -> str:

@@ -1,4 +1,4 @@
-"""What is optimised how: AdamW's parameter groups."""
+"""AdamW's parameter groups: what trains with weight decay, and what without."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -8,9 +8,9 @@ from torch import nn
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups of what trains; vectors, biases and what the network names itself are spared weight decay.
+    """Group the parameters that train; vectors, biases and those that the network names get no weight decay.
 
-    A network names them as timm's networks do, by ``no_weight_decay()``, which returns patterns of parameter names.
+    A network names parameters as timm's do, by ``no_weight_decay()``, which returns patterns of their names.
     """
     names_spared: Callable[[], Collection[str]] = getattr(network, "no_weight_decay", set)
     groups = param_groups_weight_decay(network, weight_decay, names_spared())

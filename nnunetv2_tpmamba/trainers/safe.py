@@ -1,4 +1,4 @@
-"""nnUNetTrainerSafe: nnU-Net's trainer, yet whatever goes wrong is said at once and loses no checkpoint."""
+"""nnUNetTrainerSafe: nnU-Net's trainer, which says at once what goes wrong and loses no checkpoint."""
 
 import os
 from pathlib import Path
@@ -46,10 +46,10 @@ class nnUNetTrainerSafe(nnUNetTrainer):
             self.print_to_log_file(peak_memory_line(peak))
 
     def save_checkpoint(self, filename: str) -> None:
-        """As nnU-Net, yet the former file stays until the new one is whole.
+        """Save as nnU-Net does, but keep the former file until the new one is whole.
 
         Raises:
-            RuntimeError: it cannot be written; the former file is still there.
+            RuntimeError: the file cannot be written; the former file is still there.
         """
         if Path(filename).name == "checkpoint_latest.pth":
             self._save_if_best()
@@ -63,7 +63,11 @@ class nnUNetTrainerSafe(nnUNetTrainer):
             self._stop(f"{problem}. Earlier checkpoints are whole: make room, then continue with --c", error)
 
     def _save_if_best(self) -> None:
-        """Before checkpoint_latest: nnU-Net writes it after, and would never write a best one lost in between."""
+        """Write checkpoint_best before checkpoint_latest, which records the best score.
+
+        nnU-Net writes it afterwards. A training that is killed between the two would then continue from a
+        checkpoint_latest with the best score, and never write the checkpoint_best of that score.
+        """
         ema = self.logger.get_value("ema_fg_dice", step=-1)
         if self._best_ema is None or ema > self._best_ema:
             self._best_ema = ema

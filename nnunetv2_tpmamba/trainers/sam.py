@@ -1,4 +1,4 @@
-"""nnUNetTrainerSAM: what trainers of networks with SAM's encoder share: its file, and recomputing its blocks."""
+"""nnUNetTrainerSAM: the testbed for networks with SAM's encoder, which reads SAM's file and may recompute blocks."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         check_patch_size(patch_size, cls.config.token_size)
 
     def read_pretrained(self) -> tuple[Path, dict[str, Tensor]] | None:
-        """SAM's file and its tensors; None for a network that is trained from random weights.
+        """Find SAM's file and read its tensors; return None if the network is trained from random weights.
 
         Raises:
             OSError: there is no file, and none could be downloaded.

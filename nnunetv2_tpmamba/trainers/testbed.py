@@ -41,9 +41,9 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
 
     testbed = Testbed()
     needs = "a GPU"
-    """What a user must have for it, for the list of trainers."""
+    """What a user must have to train it, as the list of trainers says it."""
     deep_supervision = False
-    """Whether the network is defined with an output for each resolution; all of them are built in any case."""
+    """Whether the network trains with an output for each resolution; :meth:`build_network` always builds them all."""
 
     preprocessed_dataset_folder_base: str
 
@@ -66,9 +66,9 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
 
     @classmethod
     def plan_architecture(cls) -> dict[str, Any] | None:
-        """What the derived plans say of the network under ``architecture``; None keeps what the stock plans say.
+        """Plan the entry ``architecture`` of the derived plans; None keeps that of the stock plans.
 
-        For a network whose sizes are planned, and for the scales of deep supervision, which nnU-Net reads there.
+        A network whose sizes are planned needs it, and so does deep supervision, whose scales nnU-Net reads there.
         """
         return None
 
@@ -94,7 +94,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - the host's signature
     ) -> None:
-        if type(self).build_network == nnUNetTrainerTestbed.build_network.__get__(type(self)):
+        if next(cls for cls in type(self).mro() if "build_network" in vars(cls)) is nnUNetTrainerTestbed:
             raise ValueError(
                 f"{type(self).__name__} has no network; give it a class method "
                 "build_network(input_channels, num_classes, patch_size) that returns one"
@@ -145,7 +145,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         # first, so that a missing file is known before hours of preprocessing
         weights = self.read_pretrained() if pretrained else None
         self.preprocess()
-        if self.is_ddp:  # compiling for it in pieces fails on recomputed blocks in some versions of torch
+        if self.is_ddp:  # compiling in the pieces that suit DDP fails on recomputed blocks in some versions of torch
             torch._dynamo.config.optimize_ddp = False
         super().initialize()
         if weights is not None:
@@ -174,7 +174,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """AdamW on what trains, and nnU-Net's poly schedule."""
+        """AdamW on the parameters that train, and nnU-Net's poly schedule."""
         optimizer = torch.optim.AdamW(parameter_groups(self.bare_network(), self.weight_decay), lr=self.initial_lr)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 

@@ -93,7 +93,7 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
         self.num_epochs = int(epochs)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """The testbed's, yet the first epochs have a smaller learning rate, which the demo's high one needs."""
+        """The testbed's optimiser, with a smaller learning rate in the first epochs, because the demo's is high."""
         optimizer, _ = super().configure_optimizers()
         return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.warmup_epochs)
 

@@ -164,7 +164,7 @@ def test_a_folder_with_other_things_is_refused_and_untouched(tmp_path, commands)
 def test_an_earlier_demo_is_made_anew_and_said(tmp_path, commands, few_phantoms, capsys):
     for _ in range(2):
         assert run_demo("--out", tmp_path / "out") == 0
-    assert "out held an earlier demo; its data, training" in capsys.readouterr().out
+    assert "out holds an earlier demo; its data, training" in capsys.readouterr().out
 
 
 def test_of_an_earlier_demo_only_what_others_added_stays(tmp_path, commands):
@@ -178,7 +178,13 @@ def test_of_an_earlier_demo_only_what_others_added_stays(tmp_path, commands):
     for path in others:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert Workspace(out, demo.PHANTOM).claim(None)
+    told = []
+
+    def log(text):
+        told.append((text, (out / "demo.log").is_file()))
+
+    Workspace(out, demo.PHANTOM).claim(None, log)
+    assert told == [(f"{out} holds an earlier demo; its data, training, predictions and picture are replaced.", True)]
     assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted([*others, out / MARKER])
     assert len(list((tmp_path / "Dataset321_Mine").rglob("*.gz"))) == 6
 
@@ -188,7 +194,7 @@ def test_a_damaged_marker_removes_nothing(tmp_path, content):
     (tmp_path / MARKER).write_text(content)
     (tmp_path / "demo.log").touch()
     with pytest.raises(ValueError, match=r"demo\.json is not as the demo writes it"):
-        Workspace(tmp_path, demo.PHANTOM).claim(None)
+        Workspace(tmp_path, demo.PHANTOM).claim(None, log=print)
     assert (tmp_path / "demo.log").is_file()
 
 

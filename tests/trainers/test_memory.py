@@ -113,6 +113,15 @@ def test_peak_memory_of_the_process():
     assert result.stdout.split() == ["True", "None"]
 
 
+def test_peak_memory_leaves_out_the_process_that_started_this_one():
+    ours = (
+        "import torch; from nnunetv2_tpmamba.trainers.memory import peak_bytes; print(peak_bytes(torch.device('cpu')))"
+    )
+    starter = "import subprocess, sys; held = bytearray(10**9); subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    result = subprocess.run([sys.executable, "-c", starter, ours], capture_output=True, text=True, check=True)
+    assert 0 < int(result.stdout) < 10**9
+
+
 def test_every_output_of_deep_supervision_is_counted():
     class Heads(torch.nn.Module):
         def __init__(self, outputs):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-PREFIX = "nnUNetTrainerT"  # of all our names; nnU-Net asks for every trainer, also for those of others
+PREFIX = "nnUNetTrainerT"  # every name of ours begins so; nnU-Net asks this module also for trainers of other packages
 
 
 def __getattr__(name: str) -> Any:
