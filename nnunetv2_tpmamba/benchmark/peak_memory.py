@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import re
 from pathlib import Path
 from types import TracebackType
 
@@ -10,9 +9,10 @@ import psutil
 import torch
 from torch import nn
 
+from nnunetv2_tpmamba.trainers.memory import peak_resident_bytes
+
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # Linux, proc(5): from now on a new peak of the resident memory is taken
-STATUS = Path("/proc/self/status")  # ru_maxrss also holds the peak of the process that started this one, for ever
 
 
 class PeakMemory:
@@ -41,8 +41,9 @@ class PeakMemory:
     ) -> None:
         if self._start is None or error is not None:
             return
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else _peak_resident()
-        self.bytes = max(0, peak - self._start)
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else peak_resident_bytes()
+        if peak is not None:
+            self.bytes = max(0, peak - self._start)
 
 
 def held_bytes(network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> int:
@@ -68,9 +69,3 @@ def _give_back_and_reset_peak() -> bool:
     except (OSError, AttributeError, TypeError):  # another system or C library, or a container that forbids it
         return False
     return True
-
-
-def _peak_resident() -> int:
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
-    assert found is not None, f"{STATUS} has no VmHWM"
-    return int(found.group(1)) * 1024

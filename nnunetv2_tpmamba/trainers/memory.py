@@ -87,8 +87,11 @@ def peak_bytes(device: torch.device) -> int | None:
     """The most memory that this process has had on ``device`` so far; None where that cannot be asked."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if device.type != "cpu":
-        return None
+    return peak_resident_bytes() if device.type == "cpu" else None
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process has had resident so far; None where the system does not say."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
     if sys.platform == "darwin":
@@ -96,7 +99,7 @@ def peak_bytes(device: torch.device) -> int | None:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # On Linux ru_maxrss would also count the process that started this one.
-    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.is_file() else None
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE) if STATUS.is_file() else None
     return int(found[1]) * 1024 if found else None
 
 
