@@ -32,12 +32,16 @@ SMALLEST = 0.7  # a picture on a narrow screen is shrunk to this part of its wid
 
 @dataclass(frozen=True)
 class Heading:
+    """A title; level 1 is the document's own."""
+
     text: str
     level: int = 2
 
 
 @dataclass(frozen=True)
 class Paragraph:
+    """Running text."""
+
     text: str
 
 
@@ -50,6 +54,8 @@ class Notes:
 
 @dataclass(frozen=True)
 class Table:
+    """Rows of texts below a header; the first column holds names."""
+
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 

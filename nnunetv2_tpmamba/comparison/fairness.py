@@ -13,7 +13,7 @@ Splits = Sequence[Mapping[str, Sequence[str]]]
 
 
 def unfair(runs: Sequence[Run], splits: Splits | None) -> tuple[str, ...]:
-    """Notes on trainings of different length or data, and on those validated on cases they may have trained on."""
+    """Notes on trainings of different length or data, and on trainings validated on cases they may have trained on."""
     epochs = differing("epochs", {(run.method, run.fold): run.cost.epochs for run in runs})
     iterations = differing("iterations per epoch", {(run.method, run.fold): run.iterations_per_epoch for run in runs})
     return (*epochs, *iterations, *different_data(runs), *leaks(runs, splits or []))

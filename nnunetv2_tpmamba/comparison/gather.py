@@ -24,7 +24,7 @@ class Gathered:
 
     Args:
         reference: folder of the truth.
-        description: ``dataset.json``.
+        description: the content of ``dataset.json``.
         dataset_name: nnU-Net's; empty for plain folders.
     """
 
@@ -139,7 +139,7 @@ def alone(fold: str) -> Group:
 
 
 def few_shot_table(protocol: Path, splits: Splits | None) -> tuple[dict[str, Fold], tuple[str, ...]]:
-    """What each fold of a few-shot protocol is; an empty table, and a note, if the protocol is not of these splits."""
+    """What each fold of a few-shot protocol is; an empty table and a note if its splits are others."""
     if splits is None or not protocol.is_file():
         return {}, ()
     try:
@@ -231,12 +231,15 @@ def common_cases(
         common = set.intersection(*(set(run.predictions) for run in of_fold))
         for run in of_fold:
             if extra := sorted(set(run.predictions) - common):
-                notes.append(f"Only {run.method} has the cases {', '.join(extra)}{place}; they are left out.")
+                these = f"the cases {', '.join(extra)}{place}"
+                notes.append(f"{run.method} has {these}, which another method lacks; they are left out.")
         if untrue := sorted(common - set(truths)):
             notes.append(f"{reference} has no truth for {', '.join(untrue)}{place}; they are left out.")
         cases = sorted(common & set(truths))
         if not cases:
-            raise ValueError(f"there is no case{place} that all have predicted and {reference} has the truth of")
+            raise ValueError(
+                f"there is no case{place} that all methods have predicted and whose truth is in {reference}"
+            )
         jobs += [(run, case) for run in of_fold for case in cases]
     return jobs, tuple(notes)
 

@@ -43,7 +43,7 @@ class Pair:
 
     @property
     def known(self) -> list[int]:
-        """All values that a label map may hold: background, those of all classes and regions, the ignore label."""
+        """All values that a label map may hold: background, the values of classes and regions, the ignore label."""
         values = {0} if self.ignore_label is None else {0, self.ignore_label}
         for value in self.classes.values():
             values.update(value if isinstance(value, tuple) else (value,))

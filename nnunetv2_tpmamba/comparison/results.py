@@ -99,6 +99,7 @@ def nanmean(values: Iterable[float]) -> float:
 
 
 def mean_and_spread(values: Sequence[float]) -> Mean:
+    """Mean and sample standard deviation of the values that are defined."""
     defined = [value for value in values if not math.isnan(value)]
     spread = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
     return Mean(nanmean(values) if values else math.nan, spread, len(defined))

@@ -38,10 +38,12 @@ class Fold:
         return {"train": list(self.train), "val": list(self.val)}
 
     def as_json(self) -> dict[str, Any]:
+        """Return the fold as the protocol holds it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Fold":
+        """Read what :meth:`as_json` returned."""
         train, val, missing = (tuple(values[key]) for key in ("train", "val", "missing"))
         return cls(values["fold"], values["draw"], train, val, missing)
 

@@ -71,7 +71,7 @@ OF_CONFIGURATION: Needed = {
 
 
 def wrong_entry(entries: Any, needed: Needed) -> str | None:
-    """Say what is wrong with the first entry that is not as needed, as the end of a sentence; None if all are."""
+    """Say what is wrong with the first entry that is not as needed, as the end of a sentence; None if all are right."""
     if not isinstance(entries, dict):
         return f"holds {reprlib.repr(entries)} where an object is needed"
     for key, (is_right, description) in needed.items():

@@ -69,6 +69,7 @@ def paint_hollow(
 
 
 def paint_stomach(canvas: Canvas, patient: Patient) -> None:
+    """Paint the stomach with fluid and, in most patients, gas."""
     part = canvas.around((-40, -90, -30), (105, 50, 120))
     path = [(60, 12, 74), (62, -22, 46), (46, -48, 12), (10, -56, -6), (-22, -44, 4)]
     fullness = float(np.clip(patient.rng.normal(1, 0.12), 0.8, 1.2))
@@ -87,6 +88,7 @@ def paint_stomach(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_liver(canvas: Canvas, patient: Patient) -> None:
+    """Paint the liver with its vessels, and the gallbladder without a label."""
     part = canvas.around((-130, -95, -75), (75, 80, 120))
     cavity = part.column(0, -9, 124, 86)
     shape = union(
@@ -114,6 +116,7 @@ def paint_liver(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_spleen(canvas: Canvas, patient: Patient) -> None:
+    """Paint the spleen."""
     part = canvas.around((45, -50, -15), (130, 90, 120))
     cavity = part.column(0, -9, 124, 86)
     outside = part.ellipsoid(patient.near((90, 30, 52)), patient.about((38, 38, 58)), patient.tilted((28, 0, 0)))
@@ -124,6 +127,7 @@ def paint_spleen(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_kidney(canvas: Canvas, patient: Patient, side: int) -> None:
+    """Paint one kidney in its fat; its sinus and pelvis have no label."""
     center = patient.near((side * 62, 38, 14 if side == LEFT else 2))
     part = canvas.around(
         (center[0] - 45, center[1] - 45, center[2] - 75), (center[0] + 45, center[1] + 45, center[2] + 75)

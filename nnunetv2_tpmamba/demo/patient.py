@@ -20,11 +20,13 @@ class Patient:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> "Patient":
+        """Draw a patient, and keep the generator for all that is drawn later."""
         x, y, z = np.clip(rng.normal(1.0, 0.05, 3), 0.9, 1.1)
         return cls(rng, (float(x), float(y), float(z)), fat=rng.uniform(9, 32), contrast=rng.normal())
 
     @property
     def skin_radii(self) -> tuple[float, float]:
+        """Half axes of the trunk along x and y, mm, in the reference anatomy."""
         return 141 + self.fat, 103 + 0.7 * self.fat
 
     def near(self, center: Point, deviation: float = 3.0) -> Point:

@@ -133,6 +133,7 @@ def write_dataset(
 
 
 def write_volume(volume: np.ndarray, scan: Scan, path: Path) -> None:
+    """Write an image or a label map with the scan's spacing and origin."""
     image = SimpleITK.GetImageFromArray(volume)
     image.SetSpacing(scan.spacing[::-1])
     image.SetOrigin(scan.origin)

@@ -61,7 +61,7 @@ class RawDataset:
 
     @property
     def name(self) -> str:
-        """The folder's name if nnU-Net accepts it, else one made from it."""
+        """The folder's name if nnU-Net accepts it, else a name made from it."""
         if re.fullmatch(r"Dataset\d{3}_.+", self.folder.name):
             return self.folder.name
         return f"Dataset700_{re.sub(r'[^A-Za-z0-9]', '', self.folder.name) or 'Data'}"
@@ -121,6 +121,7 @@ def cases_in(folder: Path, part: str, ending: str, channels: int) -> dict[str, L
 
 
 def labelled(cases: dict[str, LabelledCase]) -> dict[str, LabelledCase]:
+    """The cases whose label exists, in the order of their names."""
     return {name: case for name, case in sorted(cases.items()) if case.label.is_file()}
 
 
@@ -130,6 +131,7 @@ def located(folder: Path, listed: str) -> Path:
 
 
 def link(source: Path, target: Path) -> None:
+    """Make ``target`` a link to a file, or a copy of it where the system has no links."""
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist; every case needs one image per channel of dataset.json")
     try:

@@ -52,6 +52,7 @@ def paint_muscles(canvas: Canvas) -> None:
 
 
 def paint_spine(canvas: Canvas, patient: Patient) -> None:
+    """Paint vertebrae, the discs between them and the spinal canal."""
     spine = canvas.around((-45, 15, -200), (45, 105, 200))
     x, y, z = spine.x, spine.y, spine.z
     level = np.abs(np.mod(z + 13, 33) - 16.5)  # 0 in the middle of a vertebra, 16.5 in the middle of a disc

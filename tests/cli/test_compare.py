@@ -96,7 +96,7 @@ def test_plain_folders(data, compare):
     report = compare(*folders, "--reference", data.preprocessed / "gt_segmentations", "-d", 9)
     assert list(report["groups"][0]["methods"]) == ["a", "b"]
     assert report["groups"][0]["cases"] == 7
-    assert report["notes"] == ["Only a has the cases case_7; they are left out."]
+    assert report["notes"] == ["a has the cases case_7, which another method lacks; they are left out."]
 
 
 def test_identical_predictions_do_not_differ(data, compare):
@@ -129,7 +129,7 @@ def test_what_makes_it_unfair_is_said(data, compare):
     said = "\n".join(report["notes"])
     assert "Fold 1 is left out: Other was not trained." in said
     assert "The trainings differ in epochs. nnUNetTrainer: 3; Other: 2." in said
-    assert "Only nnUNetTrainer has the cases case_0 of fold 0" in said
+    assert "nnUNetTrainer has the cases case_0 of fold 0, which another method lacks" in said
     assert all(note.splitlines()[0] in compare.output for note in report["notes"])
 
 

@@ -120,7 +120,8 @@ class TestRefusals:
     def test_no_common_case(self, data, compare):
         data.train("nnUNetTrainer", 0, shift=2, cases=CASES[:2])
         data.train("Other", 0, shift=2, cases=CASES[3:5])
-        assert "there is no case of fold 0 that all" in compare("-d", 9, "-tr", "nnUNetTrainer", "Other", status=1)
+        said = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", status=1)
+        assert "there is no case of fold 0 that all methods have predicted" in said
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

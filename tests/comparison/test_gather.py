@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nnunetv2_tpmamba.comparison.gather import gather_folders, gather_trainings, groups_of, score_runs
+from nnunetv2_tpmamba.comparison.gather import common_cases, gather_folders, gather_trainings, groups_of, score_runs
+from nnunetv2_tpmamba.comparison.runs import Run
 from nnunetv2_tpmamba.data.few_shot import few_shot_folds
 
 DESCRIPTION = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "one": 1}, "file_ending": ".nii.gz"}
@@ -174,3 +175,17 @@ def test_a_class_that_is_called_as_the_mean_is_refused(tmp_path):
 def test_plain_folders_need_a_whole_dataset_json(tmp_path):
     with pytest.raises(ValueError, match=r"dataset.json has no 'labels'"):
         gather_folders({"a": tmp_path}, tmp_path, {"file_ending": ".nii.gz"})
+
+
+def test_a_case_that_one_of_three_methods_lacks_is_left_out_of_all(tmp_path):
+    truths = {case: tmp_path / case for case in "vwx"}
+    runs = [
+        Run(method, "0", {case: tmp_path / case for case in cases})
+        for method, cases in zip("abc", ["vwx", "vw", "w"], strict=True)
+    ]
+    jobs, notes = common_cases(runs, truths, tmp_path)
+    assert [(run.method, case) for run, case in jobs] == [("a", "w"), ("b", "w"), ("c", "w")]
+    assert notes == (
+        "a has the cases v, x of fold 0, which another method lacks; they are left out.",
+        "b has the cases v of fold 0, which another method lacks; they are left out.",
+    )
