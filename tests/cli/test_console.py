@@ -1,3 +1,5 @@
+"""What a verb with several steps shows and keeps, and that no process of its commands outlives it."""
+
 import os
 import signal
 import subprocess

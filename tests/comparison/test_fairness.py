@@ -1,3 +1,5 @@
+"""What makes a comparison of trainings unfair is said, and so is what is not known of it."""
+
 import pytest
 
 from nnunetv2_tpmamba.comparison.fairness import read_splits, unfair

@@ -1,3 +1,5 @@
+"""The classes are those of dataset.json, and a file that cannot be used is named."""
+
 import json
 
 import pytest
@@ -71,3 +73,10 @@ def test_a_missing_file_is_named(file):
 def test_labels_that_nnunet_cannot_use_are_one_sentence(labels):
     with pytest.raises(ValueError, match=r"nnU-Net cannot use the labels in there.json \(.+\); correct them"):
         Labels.of({"labels": labels}, source="there.json")
+
+
+def test_labels_are_nnunet_s():
+    plain = Labels.of({"labels": {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}})
+    assert plain == Labels({"liver": 1, "spleen": 2}, 3)
+    regions = Labels.of({"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]})
+    assert regions == Labels({"whole": (1, 2), "core": 2}, None)

@@ -1,4 +1,5 @@
-import json
+"""Dice and surface Dice of one prediction, and label maps that cannot be compared."""
+
 import math
 from dataclasses import replace
 
@@ -9,45 +10,12 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, 
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from support.label_maps import SPACING, blob, write_labels
 from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
 
-from nnunetv2_tpmamba.comparison.cache import cache_key, score_pairs
 from nnunetv2_tpmamba.comparison.labels import Labels
 from nnunetv2_tpmamba.comparison.metrics import Pair, reader_of, score_pair, surface_dice
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
-
-SPACING = (2.5, 0.8, 1.3)  # mm, (z, y, x)
-
-
-def blob(seed, shape=(14, 25, 21)):
-    """A smooth random shape that does not touch all borders."""
-    generator = np.random.default_rng(seed)
-    center = [size / 2 + generator.uniform(-2, 2) for size in shape]
-    radii = [size / generator.uniform(3, 5) for size in shape]
-    grid = np.meshgrid(*map(np.arange, shape), indexing="ij")
-    distance = sum(((axis - c) / r) ** 2 for axis, c, r in zip(grid, center, radii, strict=True))
-    return distance + generator.normal(0, 0.15, shape) < 1
-
-
-def write(path, labels, spacing=SPACING, origin=(0.0, 0.0, 0.0)):
-    image = SimpleITK.GetImageFromArray(labels.astype(np.uint8))
-    image.SetSpacing(spacing[::-1])
-    image.SetOrigin(origin)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    SimpleITK.WriteImage(image, str(path))
-    return path
-
-
-@pytest.fixture
-def pair(tmp_path):
-    """A function that writes a truth and a prediction."""
-
-    def make(truth, prediction, classes=None, ignore_label=None, tolerance=1.0, **geometry):
-        classes = classes or {"one": 1, "two": 2}
-        files = write(tmp_path / "t.nii.gz", truth), write(tmp_path / "p.nii.gz", prediction, **geometry)
-        return Pair(*files, classes, ignore_label, dict.fromkeys(classes, tolerance), SimpleITKIO)
-
-    return make
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -203,20 +171,6 @@ def test_other_shape_is_refused(pair):
         score_pair(pair(blob(1), blob(1)[1:]))
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(None, "does not exist"), (b"", "is empty"), (b"\x1f\x8b no image", "cannot be read")]
-)
-def test_damaged_files_are_named_and_the_rest_is_kept(pair, tmp_path, content, message):
-    good = pair(blob(1), blob(2), {"one": 1})
-    damaged = tmp_path / "damaged.nii.gz"
-    if content is not None:
-        damaged.write_bytes(content)
-    bad = Pair(good.truth, damaged, *(getattr(good, n) for n in ("classes", "ignore_label", "tolerance", "reader")))
-    with pytest.raises(ValueError, match=f"1 of 2 predictions cannot be compared:\n.*damaged.nii.gz {message}"):
-        score_pairs([bad, good], 1, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").glob("*.json"))) == 1
-
-
 @pytest.mark.parametrize("part", [0.4, 0.95])
 @pytest.mark.parametrize("file", ["t", "p"])
 def test_a_file_that_was_cut_off_is_named(pair, file, part):
@@ -231,14 +185,6 @@ def test_a_file_that_was_cut_off_is_named(pair, file, part):
         score_pair(made)
 
 
-def test_a_damaged_truth_is_named_once(pair, tmp_path):
-    good = pair(blob(1), blob(2))
-    good.truth.write_bytes(b"")
-    with pytest.raises(ValueError, match="3 of 3 predictions cannot be compared") as error:
-        score_pairs([good] * 3, 1, tmp_path / "cache")
-    assert str(error.value).count("t.nii.gz is empty") == 1
-
-
 def test_the_reader_is_that_of_the_first_file_that_can_be_read(pair, tmp_path, capsys):
     made = pair(blob(1), blob(2))
     damaged = tmp_path / "damaged.nii.gz"
@@ -248,40 +194,6 @@ def test_the_reader_is_that_of_the_first_file_that_can_be_read(pair, tmp_path, c
     assert "Traceback" not in "".join(capsys.readouterr())
     with pytest.raises(ValueError, match=r"file_ending \.xyz in dataset.json: nnU-Net has no reader"):
         reader_of({"file_ending": ".xyz"}, [made.truth])
-
-
-@pytest.mark.parametrize("content", ["[1]", "{", "null", '{"one": 1}', '{"one": ["a", 1]}', '{"two": [1, 1]}'])
-def test_what_is_no_kept_result_is_made_again(pair, tmp_path, content):
-    made = pair(blob(1), blob(2), {"one": 1})
-    (first,) = score_pairs([made], 1, tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").glob("*.json")
-    kept.write_text(content)
-    assert score_pairs([made], 1, tmp_path / "cache") == [first]
-    assert json.loads(kept.read_text()) == {"one": list(first["one"])}
-
-
-def test_the_second_call_reads_what_the_first_has_found(pair, tmp_path):
-    made = pair(blob(1), blob(2), {"one": 1})
-    (first,) = score_pairs([made], 1, tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").glob("*.json")
-    assert json.loads(kept.read_text()) == {"one": list(first["one"])}
-    kept.write_text(json.dumps({"one": [0.25, 0.5]}))
-    assert score_pairs([made], 1, tmp_path / "cache") == [{"one": (0.25, 0.5)}]
-
-
-def test_the_cache_key_follows_content_and_question(pair, tmp_path):
-    made = pair(blob(1), blob(2))
-    seen = {cache_key(made), cache_key(pair(blob(1), blob(3))), cache_key(pair(blob(4), blob(2)))}
-    seen |= {cache_key(pair(blob(1), blob(2), tolerance=2.0)), cache_key(pair(blob(1), blob(2), ignore_label=3))}
-    assert len(seen) == 5
-    assert cache_key(pair(blob(1), blob(2))) == cache_key(made)
-
-
-def test_labels_are_nnunet_s():
-    plain = Labels.of({"labels": {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}})
-    assert plain == Labels({"liver": 1, "spleen": 2}, 3)
-    regions = Labels.of({"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]})
-    assert regions == Labels({"whole": (1, 2), "core": 2}, None)
 
 
 @pytest.mark.parametrize("absent", [False, True])
@@ -295,7 +207,9 @@ def test_means_are_those_of_nnunet_to_the_last_digit(tmp_path, absent, ignore_la
         prediction = np.where(blob(index + 20), generator.integers(1, 4, truth.shape), 0)
         if absent and index % 3 == 0:
             truth[truth == 2], prediction[prediction == 2] = 0, 0
-        files = [write(tmp_path / name / f"case{index}.nii.gz", a) for name, a in (("t", truth), ("p", prediction))]
+        files = [
+            write_labels(tmp_path / name / f"case{index}.nii.gz", a) for name, a in (("t", truth), ("p", prediction))
+        ]
         classes = {"one": 1, "two": 2, "three": 3}
         scores[f"case{index}"] = score_pair(
             Pair(*files, classes, ignore_label, dict.fromkeys(classes, 1.0), SimpleITKIO)

@@ -1,3 +1,5 @@
+"""What the pictures of cases show, and in which proportions."""
+
 from dataclasses import replace
 
 import matplotlib.image

@@ -1,3 +1,5 @@
+"""What one trained fold says of its cost, its curve and its cases."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The paired comparison of two methods against SciPy, by symmetry, and on few cases."""
+
 import math
 from itertools import product
 

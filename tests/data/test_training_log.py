@@ -1,3 +1,5 @@
+"""The trainer's line of the peak memory is the one that a comparison reads."""
+
 import pytest
 
 from nnunetv2_tpmamba.data.training_log import peak_memory_line, read_peak_memory

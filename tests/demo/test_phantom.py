@@ -1,3 +1,5 @@
+"""The synthetic patients have the anatomy and the HU of adults, and no two are alike."""
+
 import json
 from functools import cache
 

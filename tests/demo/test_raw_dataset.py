@@ -1,3 +1,5 @@
+"""The user's data set for the demo: which of its cases are unseen, and that it stays as it is."""
+
 import json
 
 import pytest

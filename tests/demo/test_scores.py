@@ -1,3 +1,5 @@
+"""The demo's table of Dice values."""
+
 import json
 import math
 

@@ -1,3 +1,5 @@
+"""The decoder enlarges in-plane alone and reads all four feature maps."""
+
 import pytest
 import torch
 

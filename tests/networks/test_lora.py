@@ -1,3 +1,5 @@
+"""LoRA changes q and v alone, and merges into one projection."""
+
 import torch
 
 from nnunetv2_tpmamba.networks.lora import LoRAQKV

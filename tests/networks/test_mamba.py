@@ -1,3 +1,5 @@
+"""The Mamba block against its definition, and its parameters against mamba_ssm's."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""The whole network: what is frozen, what reads what, and that compiling or recomputing changes nothing."""
+
 import doctest
 from dataclasses import replace
 

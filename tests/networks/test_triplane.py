@@ -1,3 +1,5 @@
+"""The adapter: which tokens each plane and each convolution connects."""
+
 import pytest
 import torch
 

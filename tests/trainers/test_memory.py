@@ -1,3 +1,5 @@
+"""How much memory a step is counted to need, and what is decided by it."""
+
 import subprocess
 import sys
 from dataclasses import replace

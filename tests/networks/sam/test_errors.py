@@ -1,3 +1,5 @@
+"""Errors about SAM's file carry their reason and the advice apart."""
+
 import pickle
 
 import pytest

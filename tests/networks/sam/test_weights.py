@@ -1,3 +1,5 @@
+"""Reading SAM's file: both layouts give the same tensors, and anything else is refused with what it is."""
+
 import os
 import pickle
 import shutil
