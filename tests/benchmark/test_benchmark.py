@@ -246,7 +246,7 @@ def test_the_table_has_every_row_and_only_columns_that_say_something():
 @pytest.mark.parametrize(
     ("number", "text"), [(0.00433, "0.00433"), (0.5, "0.5"), (12.34, "12.3"), (1234.5, "1234"), (100, "100")]
 )
-def test_digits(number, text):
+def test_numbers_keep_three_digits_and_all_before_the_point(number, text):
     assert report.digits(number) == text
 
 

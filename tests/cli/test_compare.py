@@ -13,7 +13,7 @@ from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.cli.compare import by_name
 
 
-def test_two_trainers(data, compare):
+def test_two_trainers_have_nnunets_scores_and_their_paired_difference(data, compare):
     data.train("nnUNetTrainer", 0, shift=2)
     data.train("Other", 0, shift=1)
     report = compare("-d", 9, "-tr", "nnUNetTrainer", "Other")
@@ -51,7 +51,7 @@ def test_the_html_needs_no_other_file(data, compare):
     assert page.count("<img") == 3
 
 
-def test_the_table_of_cases(data, compare):
+def test_the_table_of_cases_has_nnunets_dice_of_each_class(data, compare):
     data.train("nnUNetTrainer", 0, shift=2)
     compare("-d", 9, "-tr", "nnUNetTrainer")
     rows = list(csv.DictReader((data.root / "out" / "per_case.csv").read_text().splitlines()))
@@ -87,7 +87,7 @@ def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):
     assert report["groups"][2]["paired"]["Other"]["Dice"]["n"] == 2
 
 
-def test_plain_folders(data, compare):
+def test_plain_folders_are_compared_on_the_cases_of_both(data, compare):
     for name, shift in (("a", 2), ("b", 1)):
         for case in CASES:
             data.write(data.root / name / f"{case}.nii.gz", np.roll(data.truth[case], shift, axis=2))
@@ -106,7 +106,7 @@ def test_identical_predictions_do_not_differ(data, compare):
     assert "no difference in any of 6 cases" in (data.root / "out" / "report.md").read_text()
 
 
-def test_tolerance_of_one_class(data, compare):
+def test_one_class_may_have_a_tolerance_of_its_own(data, compare):
     data.train("nnUNetTrainer", 0, shift=2)
     report = compare("-d", 9, "-tr", "nnUNetTrainer", "--tolerance", 1, "two=8")
     scores = report["groups"][0]["methods"]["nnUNetTrainer"]["NSD"]["mean"]
@@ -114,7 +114,7 @@ def test_tolerance_of_one_class(data, compare):
     assert scores["two"]["mean"] == 1 > scores["one"]["mean"]
 
 
-def test_the_same_trainer_with_other_plans(data, compare):
+def test_a_trainer_with_other_plans_is_a_method_of_its_own(data, compare):
     data.train("nnUNetTrainer", 0, shift=2)
     data.train("nnUNetTrainer", 0, shift=1, plans="Other")
     report = compare("-d", 9, "-tr", "nnUNetTrainer", "nnUNetTrainer", "-p", "nnUNetPlans", "Other")
@@ -158,7 +158,7 @@ def test_a_checkpoint_with_code_is_not_run(data, compare):
     assert not (data.root / "ran").exists()
 
 
-def test_names_of_folders(tmp_path, monkeypatch):
+def test_folders_of_one_name_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     assert list(by_name([Path("."), Path("b"), Path("link/")])) == [tmp_path.name, "b", "link"]

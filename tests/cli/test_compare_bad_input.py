@@ -31,7 +31,7 @@ def folders(data, refused):
     return ("--predictions", refused.validation, "--reference", data.preprocessed / "gt_segmentations")
 
 
-def test_a_prediction_that_was_cut_off(data, refused):
+def test_a_prediction_that_was_cut_off_is_named(data, refused):
     path = refused.validation / "case_3.nii.gz"
     path.write_bytes(path.read_bytes()[:-20])
     assert f"1 of 6 predictions cannot be compared:\n  {path} cannot be read" in refused()
@@ -47,20 +47,20 @@ def test_a_damaged_truth_is_named_once(data, refused, content):
     assert "2 of 12 predictions cannot be compared" in message
 
 
-def test_other_labels(data, refused):
+def test_a_prediction_with_other_labels_is_named(data, refused):
     labels = np.where(data.truth["case_2"] > 0, data.truth["case_2"] + 10, 0).astype(np.uint8)
     data.write(refused.validation / "case_2.nii.gz", labels)
     assert "case_2.nii.gz holds the values 11, 12; dataset.json names 0, 1, 2: these are other labels" in refused()
 
 
-def test_a_class_called_mean(data, refused):
+def test_a_class_called_mean_is_refused(data, refused):
     changed = json.dumps(DESCRIPTION | {"labels": {"background": 0, "mean": 1, "two": 2}})
     (data.folder("nnUNetTrainer") / "dataset.json").write_text(changed)
     assert "a class is called 'mean'" in refused()
 
 
 @pytest.mark.parametrize("content", ["[1]", "{}", '{"labels": {"background": 0, "one": 1}}', "{"])
-def test_labels_that_cannot_be_used(data, refused, folders, content):
+def test_labels_that_cannot_be_used_are_refused_in_one_line(data, refused, folders, content):
     path = data.root / "labels.json"
     path.write_text(content)
     message = refused(*folders, "--labels", path)
@@ -68,11 +68,11 @@ def test_labels_that_cannot_be_used(data, refused, folders, content):
     assert len(message.splitlines()) == 1
 
 
-def test_a_fold_given_twice(refused):
+def test_a_fold_given_twice_is_refused(refused):
     assert "-f 0 0: give every fold once" in refused("-d", 9, "-tr", "nnUNetTrainer", "-f", 0, 0)
 
 
-def test_a_checkpoint_of_another_kind(data, compare):
+def test_what_a_checkpoint_of_another_kind_lacks_is_unknown(data, compare):
     import torch
 
     data.train("nnUNetTrainer", 0, shift=2)

@@ -28,7 +28,7 @@ def read(folder, **changes):
     return read_checkpoint(folder)
 
 
-def test_cost_and_curve(tmp_path):
+def test_cost_and_curve_are_those_of_the_checkpoint(tmp_path):
     cost, curve = read(tmp_path)
     size = (tmp_path / "checkpoint_final.pth").stat().st_size
     assert cost == Cost(3, 30.0, 100 / 3600, 100, 30, size, None)
@@ -36,14 +36,14 @@ def test_cost_and_curve(tmp_path):
 
 
 @pytest.mark.parametrize("logging", ["left out", None, [], {}, {"mean_fg_dice": None}, {"epoch_end_timestamps": 3}])
-def test_unknown_times_and_curve_of_other_trainers(tmp_path, logging):
+def test_times_and_curve_that_are_not_in_the_checkpoint_are_unknown(tmp_path, logging):
     cost, curve = read(tmp_path, logging=logging)
     assert (cost.epochs, cost.epoch_seconds, cost.hours) == (None, None, None)
     assert curve == ()
     assert (cost.parameters, cost.trained_parameters) == (100, 30)
 
 
-def test_times_without_a_curve(tmp_path):
+def test_times_are_known_without_a_curve(tmp_path):
     cost, curve = read(tmp_path, logging={name: LOGGED[name] for name in LOGGED if name != "mean_fg_dice"})
     assert cost.epochs == 3
     assert curve == ()
@@ -52,7 +52,7 @@ def test_times_without_a_curve(tmp_path):
 @pytest.mark.parametrize(
     "state", ["left out", None, {}, {"state": {}}, {"state": {0: {}}}, {"state": {0: None}}, {"state": [1]}, [1]]
 )
-def test_unknown_number_of_trained_parameters(tmp_path, state):
+def test_without_the_optimisers_state_trained_parameters_are_unknown(tmp_path, state):
     cost, curve = read(tmp_path, optimizer_state=state)
     assert cost.trained_parameters is None
     assert (cost.epochs, cost.parameters, len(curve)) == (3, 100, 3)
@@ -77,7 +77,7 @@ def test_peak_memory_is_the_largest_of_all_logs(tmp_path):
     assert read(tmp_path)[0].peak_memory_gb == 12.0
 
 
-def test_peak_memory_that_is_not_logged(tmp_path):
+def test_peak_memory_that_is_not_logged_is_unknown(tmp_path):
     (tmp_path / "training_log_1.txt").write_text("Epoch 0\n")
     assert read(tmp_path)[0].peak_memory_gb is None
 
@@ -94,7 +94,7 @@ def test_peak_memory_that_is_not_logged(tmp_path):
         (None, None),
     ],
 )
-def test_iterations_per_epoch(tmp_path, debug, expected):
+def test_iterations_per_epoch_are_read_where_nnunet_wrote_them(tmp_path, debug, expected):
     fold = tmp_path / "fold_0"
     (fold / "validation").mkdir(parents=True)
     if debug is not None:

@@ -16,13 +16,13 @@ def overwrite(path, text):
     os.utime(path, (1e9, 1e9))
 
 
-def test_everything_is_there(made):
+def test_a_complete_folder_needs_nothing(made):
     for survey in (made.survey(), Survey.of(made.data, {})):
         assert survey == Survey(current=made.manifest.cases)
         assert survey.is_complete
 
 
-def test_nothing_is_there(tmp_path):
+def test_an_empty_folder_is_not_complete(tmp_path):
     survey = Survey.of(planned_data(preprocessed_folder=tmp_path), {})
     assert not survey.is_complete
     assert survey.describe() == "no case was made"
@@ -48,7 +48,7 @@ def test_one_case_is_outdated(made, change, description):
     assert "bb" in survey.current
 
 
-def test_other_settings(made):
+def test_other_settings_outdate_every_case_and_are_named(made):
     plans = deepcopy(made.data.plans)
     plans["configurations"]["3d_fullres"]["spacing"] = [3.0, 3.0, 3.0]
     survey = made.survey(dataclasses.replace(made.data, plans=plans))
@@ -56,7 +56,7 @@ def test_other_settings(made):
     assert survey.describe() == other
 
 
-def test_only_the_date_changed(made):
+def test_a_new_date_alone_outdates_no_case(made):
     path = made.raw / "imagesTr/a_0000.nii"
     os.utime(path, (1e9, 1e9))
     survey = made.survey()

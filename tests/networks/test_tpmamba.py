@@ -74,7 +74,7 @@ def test_the_example_of_the_docstring_runs():
     assert doctest.DocTestRunner().run(example) == (0, 3)
 
 
-def test_default_size():
+def test_the_default_network_has_the_documented_size():
     """The design's numbers: about 106 M parameters, 17 M of them trained."""
     with torch.device("meta"):
         network = TPMamba(1, 14)
@@ -155,7 +155,7 @@ def test_lora_is_merged_in_evaluation_and_predicts_the_same(tiny_config):
         torch.testing.assert_close(network.train()(volume), merged, rtol=1e-5, atol=1e-5)
 
 
-def test_without_lora(tiny_config):
+def test_without_lora_no_parameter_of_the_encoder_trains(tiny_config):
     network = TPMamba(1, 2, replace(tiny_config, lora_rank=0))
     assert not any("lora" in name for name, _ in network.named_parameters())
     assert all(not p.requires_grad for p in network.encoder.parameters())
@@ -259,7 +259,7 @@ def test_wrong_input_is_named(tiny_config):
         network(torch.zeros(2, 16, 16))
 
 
-def test_too_few_blocks(tiny_config):
+def test_fewer_than_four_blocks_are_refused(tiny_config):
     with pytest.raises(ValueError, match="depth 3: at least 4 blocks are needed"):
         TPMamba(1, 2, replace(tiny_config, depth=3))
 

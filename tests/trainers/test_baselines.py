@@ -123,7 +123,7 @@ def test_a_patch_that_the_network_cannot_take_is_refused_before_anything_is_made
         make(nnUNetTrainerTestbed_picky, initialized=False)
 
 
-def test_the_network_is_nnunets_own_builders():
+def test_nnunets_own_function_builds_the_network():
     network = build_unet(2, 3, plan_unet((32, 32, 32)), deep_supervision=False)
     assert network(torch.rand(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)
     assert type(network).__module__ == "dynamic_network_architectures.architectures.unet"

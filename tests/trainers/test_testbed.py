@@ -155,7 +155,7 @@ def test_a_read_only_folder_without_a_split_will_do(planned, make, monkeypatch):
     assert not file.exists()
 
 
-def test_whole_training_in_this_process(make, monkeypatch):
+def test_a_whole_training_leaves_what_prediction_needs(make, monkeypatch):
     """Data loading, epochs, checkpoints and what prediction will read."""
     made = make(initialized=False)
     made.run_training()

@@ -93,18 +93,18 @@ def test_reads_the_real_file():
 # Refusing
 
 
-def test_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=rf"none\.pth does not exist; .*{TWO_WAYS}"):
         read_sam_checkpoint(tmp_path / "none.pth")
 
 
-def test_folder(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=rf"is a folder; .*{TWO_WAYS}"):
         read_sam_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [4, 30, 100_000, 0.5, -1])
-def test_truncated_meta_file(kept, meta_checkpoint, tmp_path):
+def test_a_truncated_file_of_meta_is_refused(kept, meta_checkpoint, tmp_path):
     size = meta_checkpoint.stat().st_size
     size = {0.5: size // 2, -1: size - 1}.get(kept, kept)
     path = tmp_path / "cut.pth"
@@ -118,7 +118,7 @@ def test_truncated_meta_file(kept, meta_checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("kept", [10, 1000, -1])
-def test_truncated_safetensors_file(kept, tmp_path):
+def test_a_truncated_safetensors_file_is_refused(kept, tmp_path):
     content = safetensors.torch.save({"pos_embed": torch.zeros(1, 64, 64, 8), "norm": torch.zeros(8)})
     (tmp_path / "cut.safetensors").write_bytes(content[:kept])
 
@@ -127,7 +127,7 @@ def test_truncated_safetensors_file(kept, tmp_path):
 
 
 @pytest.mark.parametrize("kept", [2, 1000, -1])
-def test_truncated_old_torch_file(kept, tiny_state, tmp_path):
+def test_a_truncated_file_of_the_old_torch_format_is_refused(kept, tiny_state, tmp_path):
     torch.save(tiny_state, tmp_path / "whole.pth", _use_new_zipfile_serialization=False)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:kept])
 
@@ -135,7 +135,7 @@ def test_truncated_old_torch_file(kept, tiny_state, tmp_path):
         read_sam_checkpoint(tmp_path / "cut.pth")
 
 
-def test_zip_file_that_torch_did_not_write(tmp_path):
+def test_a_zip_file_that_torch_did_not_write_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "sam.pth", "w") as archive:
         archive.writestr("readme.txt", "weights follow")
 
@@ -143,7 +143,7 @@ def test_zip_file_that_torch_did_not_write(tmp_path):
         read_sam_checkpoint(tmp_path / "sam.pth")
 
 
-def test_empty_file(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "sam.pth").touch()
 
     with pytest.raises(ValueError, match=rf"sam\.pth is empty; .*{TWO_WAYS}"):
@@ -151,7 +151,7 @@ def test_empty_file(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["x", "<html>Log in to the guest network</html>", "version https://git-lfs..."])
-def test_text_file(text, tmp_path):
+def test_a_text_file_is_refused(text, tmp_path):
     (tmp_path / "sam.pth").write_text(text)
 
     with pytest.raises(ValueError, match=rf"is no checkpoint \(it begins with b'{text[:10]}.*{TWO_WAYS}"):
@@ -160,7 +160,7 @@ def test_text_file(text, tmp_path):
 
 @pytest.mark.parametrize(("model", "width"), [("SAM ViT-L", 1024), ("SAM ViT-H", 1280)])
 @pytest.mark.parametrize("prefix", ["image_encoder.", ""])
-def test_larger_sam(model, width, prefix, tmp_path):
+def test_a_larger_sam_is_refused_by_its_name(model, width, prefix, tmp_path):
     state = {
         f"{prefix}pos_embed": torch.zeros(1).expand(1, 64, 64, width),
         f"{prefix}patch_embed.proj.weight": torch.zeros(1).expand(width, 3, 16, 16),
@@ -184,7 +184,7 @@ def test_larger_sam(model, width, prefix, tmp_path):
         ({"image_encoder.pos_embed": "text"}, "it has pos_embed of str where"),
     ],
 )
-def test_another_model(change, message, tiny_state, tmp_path):
+def test_another_model_is_refused_with_what_differs(change, message, tiny_state, tmp_path):
     state = {name: value for name, value in (tiny_state | change).items() if value is not None}
     torch.save(state, tmp_path / "other.pth")
 
@@ -200,7 +200,7 @@ def test_a_small_vit_is_another_model(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(3)], {0: torch.zeros(3)}, torch.zeros(3)])
-def test_no_state_dict(content, tmp_path):
+def test_a_file_without_state_dict_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "list.pth")
 
     with pytest.raises(ValueError, match=rf"holds no state dict; .*{TWO_WAYS}"):
@@ -233,7 +233,7 @@ def test_malicious_file_is_not_executed(how, tiny_state, tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_values_that_are_not_finite(value, tiny_state, tmp_path):
+def test_values_that_are_not_finite_are_refused(value, tiny_state, tmp_path):
     bias = torch.zeros(3072)
     bias[-1] = value
     torch.save(tiny_state | {"image_encoder.blocks.11.mlp.lin1.bias": bias}, tmp_path / "sam.pth")
