@@ -110,6 +110,7 @@ def prepare(files: list[Path]) -> None:
 
 
 def write(rows: list["Row"], facts: dict[str, str], files: dict[str, Path], complete: bool) -> None:
+    """Write the results so far; ``complete`` says that no task is left."""
     from nnunetv2_tpmamba.benchmark import chart, report
 
     files["table"].write_text(report.as_markdown(rows, facts, complete), encoding="utf-8")
@@ -125,6 +126,7 @@ def show_progress(text: str) -> None:
 
 
 def conclude(rows: list["Row"], files: dict[str, Path], interrupted: bool) -> int:
+    """Say what failed and where the results are; return the exit status."""
     measured = [row for row in rows if not row.error]
     failed = len(rows) - len(measured)
     if failed:

@@ -1,4 +1,4 @@
-"""The report's diagrams; a function returns None where its diagram would show nothing."""
+"""The report's diagrams; the function of a diagram returns None if it would show nothing."""
 
 import io
 import textwrap

@@ -21,8 +21,8 @@ def overlays(
         images: folder of the images, if it is known; a case without an image is drawn on black.
 
     Returns:
-        Caption and PNG by file name, none where there is no case to show or the drawing fails; and notes on what
-        is missing.
+        Caption and PNG by file name, empty if there is no case to show or the drawing fails; and notes on what is
+        missing.
     """
     try:
         return draw_overlays(results, gathered, images)

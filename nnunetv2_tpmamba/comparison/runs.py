@@ -1,4 +1,4 @@
-"""What one training left behind: the validated cases, their curve over the epochs, and what it cost."""
+"""Read what one training left behind: its predictions of the validation cases, its curve over the epochs, its cost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What lies around the organs: the table, the wall of the trunk, lungs, heart, muscles and spine."""
+"""The surroundings of the organs: table, wall of the trunk, lungs, heart, muscles and spine."""
 
 import numpy as np
 

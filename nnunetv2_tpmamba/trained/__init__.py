@@ -1,1 +1,1 @@
-"""What a finished training left: checkpoints, and the file a model is exported to."""
+"""The models that a training leaves: nnU-Net's checkpoints, and the file that a model is exported to."""

@@ -52,7 +52,7 @@ class nnUNetTrainerTPMamba_small(nnUNetTrainerTPMamba):
 
 
 class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
-    """The demo's: a yet smaller network on coarse voxels, for minutes on a CPU; shows the pipeline, not accuracy.
+    """A still smaller network on coarse voxels, which the demo trains for minutes on a CPU to show the pipeline.
 
     The environment variable ``TPMAMBA_DEMO_EPOCHS`` changes the number of epochs.
     """
