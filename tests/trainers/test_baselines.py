@@ -12,7 +12,7 @@ from support.tiny_trainer import batch
 from torch import nn
 
 from nnunetv2_tpmamba.config import Testbed
-from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
+from nnunetv2_tpmamba.networks.baselines.nnunet import plan_unet
 from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTestbed
 
@@ -100,11 +100,6 @@ def test_all_that_trains_is_decayed_unless_it_is_a_vector(make):
     assert [[p.ndim for p in group["params"]] for group in made.optimizer.param_groups] == [[5], [1]]
 
 
-def test_a_patch_that_the_strides_do_not_divide_is_refused():
-    with pytest.raises(ValueError, match=r"patch size \(96, 96, 100\): .*multiples of .*set patch_size to e.g."):
-        plan_unet((96, 96, 100))
-
-
 def test_a_trainer_without_a_network_says_what_it_needs(make):
     class nnUNetTrainerTestbed_empty(nnUNetTrainerTestbed):
         testbed = SMALL
@@ -121,9 +116,3 @@ def test_a_patch_that_the_network_cannot_take_is_refused_before_anything_is_made
 
     with pytest.raises(ValueError, match=r"patch size \(8, 16, 16\): use \(64, 64, 64\)"):
         make(nnUNetTrainerTestbed_picky, initialized=False)
-
-
-def test_nnunets_own_function_builds_the_network():
-    network = build_unet(2, 3, plan_unet((32, 32, 32)), deep_supervision=False)
-    assert network(torch.rand(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)
-    assert type(network).__module__ == "dynamic_network_architectures.architectures.unet"
