@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # %count trainings; on Slurm: sbatch --array=0-%last THIS_FILE
-# Run it again after a stop: finished ones are skipped, others continued.
+# Run this script again after a stop: it skips finished trainings and continues the others.
 set -uo pipefail
 : "${nnUNet_results:?export it as for nnUNetv2_train}"
 nnUNet_extTrainer="${nnUNet_extTrainer:-$(nnUNetv2_tpmamba path)}"
