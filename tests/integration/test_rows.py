@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,9 +72,12 @@ def test_its_checkpoint_has_every_head(trained):
 
 
 def test_both_validated_the_same_case(trained):
+    cases = []
     for trainer in (ROW, STOCK):
         summary = json.loads((fold_of(trained, trainer) / "validation" / "summary.json").read_text())
-        assert len(summary["metric_per_case"]) == 1
+        cases.append([Path(case["prediction_file"]).name for case in summary["metric_per_case"]])
+    assert len(cases[0]) == 1
+    assert cases[0] == cases[1]
 
 
 def test_it_validates_again_with_val(trained):
