@@ -25,13 +25,14 @@ STATUS = Path("/proc/self/status")
 
 
 def decide_checkpointing(
-    network: "TPMamba", shape: tuple[int, ...], autocast: torch.dtype | None, free: int | None
+    network: "TPMamba", shape: tuple[int, ...], autocast: torch.dtype | None, free: int | None, advice: str
 ) -> str:
     """Switch ``network.checkpointing`` on if a step without it may not fit into ``free`` bytes, else off; say why.
 
     Args:
         network, shape, autocast: see :func:`training_step_bytes`.
         free: see :func:`free_bytes`.
+        advice: what to do if even recomputing may need too much.
     """
     network.checkpointing = False
     if free is None:
@@ -45,10 +46,7 @@ def decide_checkpointing(
         f"on; a training step needs about {_gb(plain)} without and {_gb(checkpointed)} with it, {_gb(free)} are free"
     )
     if checkpointed * MARGIN > free:
-        decision += (
-            ". This may be too little: free memory, or train nnUNetTrainerTPMamba_grid6, whose slices have a quarter "
-            "of the tokens, or a variant with a smaller patch_size"
-        )
+        decision += f". This may be too little: free memory, or {advice}"
     return decision
 
 

@@ -23,6 +23,11 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
     advice_on_memory = (
         "train a subclass with checkpointing=True in its config, or use the smaller nnUNetTrainerTPMamba_grid6"
     )
+    advice_with_checkpointing = (
+        "train nnUNetTrainerTPMamba_grid6, whose slices have a quarter of the tokens, or a variant with a smaller "
+        "patch_size"
+    )
+    """What to do when a training does not fit although blocks are recomputed."""
 
     @classmethod
     def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
@@ -70,5 +75,7 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         if self.config.checkpointing is None:
             shape = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
             autocast = torch.float16 if self.device.type == "cuda" else None  # as nnU-Net trains
-            decision = decide_checkpointing(network, shape, autocast, free_bytes(self.device))
+            decision = decide_checkpointing(
+                network, shape, autocast, free_bytes(self.device), self.advice_with_checkpointing
+            )
         self.print_to_log_file(f"Activation checkpointing: {decision}")

@@ -57,7 +57,7 @@ def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(
 @pytest.mark.parametrize(("card", "checkpointing"), [(24, "off"), (11, "off"), (8, "on"), (6, "on")])
 def test_what_is_chosen_for_the_paper_network_on_usual_cards(full_size, card, checkpointing):
     """In GB; a tenth is gone to CUDA and the desktop."""
-    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(0.9 * card * 1e9))
+    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(0.9 * card * 1e9), "wait")
     assert decision.startswith(checkpointing)
     assert f"{0.9 * card:.1f} GB are free" in decision
     assert "too little" not in decision
@@ -65,14 +65,16 @@ def test_what_is_chosen_for_the_paper_network_on_usual_cards(full_size, card, ch
 
 
 def test_says_what_to_do_if_even_that_may_be_too_much(full_size):
-    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(1e9))
+    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(1e9), "wait")
     assert decision.startswith("on")
     assert "This may be too little: free memory, or train nnUNetTrainerTPMamba_grid6" in decision
 
 
 def test_unknown_free_memory_leaves_it_off(tiny_config):
     network = TPMamba(1, 2, tiny_config)
-    assert decide_checkpointing(network, (1, 1, 4, 16, 16), None, None) == "off; the free memory is not known here"
+    assert (
+        decide_checkpointing(network, (1, 1, 4, 16, 16), None, None, "wait") == "off; the free memory is not known here"
+    )
     assert not network.checkpointing
 
 

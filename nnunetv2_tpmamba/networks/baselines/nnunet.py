@@ -7,12 +7,14 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import ge
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from nnunetv2_tpmamba.config import Testbed
+
 SMALLEST_FEATURE_MAP = 4  # voxels on a side; ExperimentPlanner.UNet_featuremap_min_edge_length
 BASE_FEATURES, MOST_FEATURES = 32, 320  # ExperimentPlanner.UNet_base_num_features, UNet_max_features_3d
 MOST_POOLINGS = 999999  # as ExperimentPlanner: the smallest feature map limits them
 
 
-def plan_unet(patch_size: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> dict[str, Any]:
+def plan_unet(patch_size: Sequence[int], spacing: Sequence[float] = Testbed.spacing) -> dict[str, Any]:
     """The topology that nnU-Net plans for a patch, as plans hold it under ``architecture``.
 
     Source: ``ExperimentPlanner.get_plans_for_configuration``, whose numbers these are.

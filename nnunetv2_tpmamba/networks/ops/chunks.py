@@ -3,8 +3,8 @@
 from torch import Tensor
 
 CHUNK = 16
-"""Steps from one kept state to the next. The kept states take ``N / CHUNK`` times the memory of ``u``, as much as it
-for the usual 16 states; and the states of one chunk, computed again, fit in a CPU's cache and a GPU's registers."""
+"""Steps from one kept state to the next. The kept states take ``N / CHUNK`` times the memory of ``u``, which is
+as much as ``u`` for the usual 16 states. The states of one chunk fit in a CPU's cache and in a GPU's registers."""
 
 
 def new_states(u: Tensor, A: Tensor) -> Tensor:

@@ -33,10 +33,8 @@ def scan_backward(
     """Compute the gradients of ``u, delta, A, B, C, D`` from the gradient of ``y`` and the states of the forward."""
     batch = len(u)
     grad_u, grad_delta, grad_B, grad_C = (x.new_empty(x.shape) for x in (u, delta, B, C))
-    grad_A, grad_D = (
-        A.new_zeros(batch, *A.shape),
-        D.new_zeros(batch, *D.shape),
-    )  # one for each sequence, added up at the end
+    # one for each sequence, added up at the end
+    grad_A, grad_D = A.new_zeros(batch, *A.shape), D.new_zeros(batch, *D.shape)
     gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
     _run(_backward, grad_y, u, delta, A, B, C, D, states, *gradients)
     return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)

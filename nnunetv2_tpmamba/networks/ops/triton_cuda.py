@@ -17,7 +17,7 @@ from torch import Tensor
 from .chunks import CHUNK, new_states
 
 MAX_D_STATE = 64
-"""Also the product of states and channels of a tile, which gives every thread two; with four, or with longer chunks,
+"""Also states times channels of a tile, two for each of the warp's threads. With four, or with longer chunks,
 ``_products`` needs more registers than a thread has."""
 LOG2_E = tl.constexpr(1.4426950408889634)  # exp2 is one instruction, exp is two
 

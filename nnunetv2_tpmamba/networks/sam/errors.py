@@ -26,7 +26,7 @@ class SamFileError(Exception):
 
 
 class MissingSamFileError(SamFileError, FileNotFoundError):
-    """There is no file: where it should be, or anywhere, or it could not be downloaded."""
+    """No SAM file was found, or none could be downloaded."""
 
 
 class UnusableSamFileError(SamFileError, ValueError):

@@ -6,7 +6,8 @@ from einops import rearrange
 from timm.models.vision_transformer_sam import Attention, Block, get_rel_pos
 from torch import Tensor
 
-# On a CPU this many, 16 slices of a 12 x 12 grid; with more, every tensor is fresh memory from the system, and slower.
+# Tokens that a CPU works on at a time: 16 slices of a 12 x 12 grid. With more tokens every tensor is fresh memory from
+# the system, which is slower.
 TOKENS_AT_A_TIME = 2304
 
 
