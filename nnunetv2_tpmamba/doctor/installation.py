@@ -91,11 +91,8 @@ def check_trainer() -> Finding:
 
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    skipped = (
-        f"{' and '.join(map(str, missing))} in {SEARCHED} {'does' if len(missing) == 1 else 'do'} not exist"
-        if missing
-        else ""
-    )
+    verb = "does" if len(missing) == 1 else "do"
+    skipped = f"{' and '.join(map(str, missing))} in {SEARCHED} {verb} not exist" if missing else ""
     if any(map(is_former, missing)):
         skipped = f"{skipped} any more: the trainers are now in {ours}"
     try:

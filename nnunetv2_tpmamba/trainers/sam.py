@@ -75,7 +75,6 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         if self.config.checkpointing is None:
             shape = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
             autocast = torch.float16 if self.device.type == "cuda" else None  # as nnU-Net trains
-            decision = decide_checkpointing(
-                network, shape, autocast, free_bytes(self.device), self.advice_with_checkpointing
-            )
+            free, advice = free_bytes(self.device), self.advice_with_checkpointing
+            decision = decide_checkpointing(network, shape, autocast, free, advice)
         self.print_to_log_file(f"Activation checkpointing: {decision}")
