@@ -8,6 +8,7 @@ is a bug and shows its traceback.
 
 import argparse
 import importlib
+import os
 import sys
 import warnings
 
@@ -36,7 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # importing timm makes torch warn
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()  # here, so that a closed pipe is noticed here and not at the interpreter's end
+        return status
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, RuntimeError) as error:
         print(f"nnUNetv2_tpmamba {args.verb}: {error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +90,17 @@ def test_an_error_is_one_sentence_on_stderr(error, monkeypatch, capsys):
     monkeypatch.setattr(path_verb, "run", lambda args: fail(error("no such thing; make one")))
     assert cli.main(["path"]) == 1
     assert capsys.readouterr() == ("", "nnUNetv2_tpmamba path: no such thing; make one\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = Path(sys.executable).with_name(PROGRAM)
+    try:
+        result = subprocess.run([program, "path"], stdout=writing, stderr=subprocess.PIPE, timeout=120, check=False)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (1, b"")
 
 
 def test_an_interrupt_shows_no_traceback(monkeypatch, capsys):
