@@ -51,6 +51,7 @@ class NnUNet:
             "nnUNet_extTrainer": os.pathsep.join([str(PLUGIN), str(TRAINERS)]),
             "nnUNet_n_proc_DA": "1",
             "nnUNet_def_n_proc": "1",
+            "PYTHONUNBUFFERED": "1",  # what a command that is killed has printed would be lost
         }
         self.environment.pop("TPMAMBA_SAM_CHECKPOINT", None)
 
