@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.configs import TINY
+from support.nnunet import NnUNet
 from support.raw_datasets import write_raw_dataset
 from support.tiny_trainer import NAME, nnUNetTrainerTPMamba_tiny
 
@@ -13,11 +14,12 @@ from nnunetv2_tpmamba import TPMamba
 from nnunetv2_tpmamba.networks.sam import download, weights
 
 
-@pytest.fixture(scope="module")
-def planned(module_nnunet):
-    write_raw_dataset(module_nnunet.raw / NAME, [f"case{i}" for i in range(5)])
-    module_nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 901, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
-    return module_nnunet
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory):
+    nnunet = NnUNet(tmp_path_factory.mktemp("nnunet"))
+    write_raw_dataset(nnunet.raw / NAME, [f"case{i}" for i in range(5)])
+    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 901, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
+    return nnunet
 
 
 @pytest.fixture
