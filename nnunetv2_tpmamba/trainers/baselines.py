@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from .testbed import nnUNetTrainerTestbed
@@ -26,18 +25,8 @@ class nnUNetTrainerTestbed_nnUNet(nnUNetTrainerTestbed):
         return build_unet(input_channels, num_classes, plan_unet(patch_size, cls.testbed.spacing))
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = False,
-    ) -> nn.Module:
-        """Build the network that the derived plans describe, because another version of nnU-Net may plan another."""
+    def build_from_plans(cls, input_channels: int, num_classes: int, settings: dict[str, Any]) -> nn.Module:
+        """Build the topology in the derived plans, because another version of nnU-Net may plan another."""
         from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet
 
-        architecture = configuration_manager.configuration["architecture"]
-        network = build_unet(num_input_channels, num_output_channels, architecture)
-        cls.toggle_deep_supervision(network, enable_deep_supervision)
-        return network
+        return build_unet(input_channels, num_classes, settings["architecture"])

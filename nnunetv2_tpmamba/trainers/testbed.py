@@ -73,6 +73,16 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         return None
 
     @classmethod
+    def build_from_plans(cls, input_channels: int, num_classes: int, settings: dict[str, Any]) -> nn.Module:
+        """Build the network for a configuration of the derived plans, of which most networks need the patch size only.
+
+        Args:
+            input_channels, num_classes: see :meth:`build_network`.
+            settings: the configuration, with ``patch_size`` and ``architecture``.
+        """
+        return cls.build_network(input_channels, num_classes, tuple(settings["patch_size"]))
+
+    @classmethod
     def toggle_deep_supervision(cls, network: nn.Module, enabled: bool) -> None:
         """Let the network return the outputs of all resolutions, or the finest alone."""
         if cls.deep_supervision:
@@ -132,7 +142,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         enable_deep_supervision: bool = False,
     ) -> nn.Module:
         """The network with random weights; nnU-Net calls this for prediction too, so it reads no file."""
-        network = cls.build_network(num_input_channels, num_output_channels, tuple(configuration_manager.patch_size))
+        network = cls.build_from_plans(num_input_channels, num_output_channels, configuration_manager.configuration)
         cls.toggle_deep_supervision(network, enable_deep_supervision)
         return network
 
