@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_tpmamba.data.folders import find_preprocessed, find_results, find_training_images
+from nnunetv2_tpmamba.data.folders import PLANS, find_preprocessed, find_results, find_training_images
 
-from .options import CONFIGURATION, PLANS, add_option
+from .options import CONFIGURATION, add_option
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.comparison.gather import Gathered

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
+from nnunetv2_tpmamba.data.folders import PLANS
+
 TRAINER = "nnUNetTrainerTPMamba"
-PLANS = "nnUNetPlans"
 CONFIGURATION = "3d_fullres"
 
 SHARED: dict[str, dict[str, Any]] = {

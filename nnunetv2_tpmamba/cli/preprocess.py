@@ -9,9 +9,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from nnunetv2_tpmamba.data.folders import find_preprocessed
+from nnunetv2_tpmamba.data.folders import PLANS, find_preprocessed
 
-from .options import CONFIGURATION, PLANS, TRAINER, add_option
+from .options import CONFIGURATION, TRAINER, add_option
 
 HELP = "preprocess a planned dataset ahead of training"
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+PLANS = "nnUNetPlans"  # the name that nnU-Net's planner gives by default
+
 
 def find_preprocessed(dataset: str) -> Path:
     """Return a dataset's folder in nnUNet_preprocessed, which need not exist.

@@ -7,9 +7,9 @@ from pathlib import Path
 from string import Template
 
 from nnunetv2_tpmamba.data.few_shot import Fold
+from nnunetv2_tpmamba.data.folders import PLANS
 
 TEMPLATE = Path(__file__).with_name("train_all.sh")
-STOCK_PLANS = "nnUNetPlans"
 
 
 class _ShellTemplate(Template):
@@ -32,7 +32,7 @@ def training_script(
         plans: name of the plans.
         device: what ``nnUNetv2_train`` takes as ``-device``; None leaves the choice to nnU-Net.
     """
-    of_plans = [] if plans == STOCK_PLANS else ["-p", plans]
+    of_plans = [] if plans == PLANS else ["-p", plans]
     of_device = [] if device is None else ["-device", device]
     trainings, finished = [], []
     for fold, trainer in product(folds, trainers):
