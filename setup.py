@@ -33,12 +33,13 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
             "tabulate",  # tables in text and Markdown
         ],
         extras_require={
+            "baselines": ["monai>=1.5"],  # networks of the paper's table 1
             "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
             "test": [
                 "pytest",
                 "pytest-timeout",
                 "segment-anything",
-                "monai",
+                "monai>=1.5",
                 "hypothesis",
                 "ruff",
                 "mypy",

@@ -4,13 +4,27 @@ from typing import Any
 
 from torch import nn
 
+from .row import Row
 from .testbed import nnUNetTrainerTestbed
 
 
 class nnUNetTrainerTestbed_nnUNet(nnUNetTrainerTestbed):
     """Isensee et al., "nnU-Net", Nature Methods 2021; its own network, planned for the testbed's patch and spacing."""
 
+    row = Row(
+        table="table 1",
+        name="nnUNet",
+        source="dynamic_network_architectures' PlainConvUNet, Apache-2.0",
+        dice={24: 82.5, 6: 68.8, 3: 46.8},
+        differs="The authors train with SGD at 1e-2 on batches of at least 2, and plan patches for a GPU's memory.",
+    )
     deep_supervision = True
+
+    @classmethod
+    def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
+        from nnunetv2_tpmamba.networks.baselines.nnunet import plan_unet
+
+        plan_unet(patch_size, cls.testbed.spacing)
 
     @classmethod
     def plan_architecture(cls) -> dict[str, Any]:
@@ -20,13 +34,21 @@ class nnUNetTrainerTestbed_nnUNet(nnUNetTrainerTestbed):
 
     @classmethod
     def build_network(cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...]) -> nn.Module:
-        from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
+        from nnunetv2_tpmamba.networks.baselines.nnunet import plan_unet
 
-        return build_unet(input_channels, num_classes, plan_unet(patch_size, cls.testbed.spacing))
+        topology = plan_unet(patch_size, cls.testbed.spacing)
+        return cls.build_topology(input_channels, num_classes, patch_size, topology)
 
     @classmethod
     def build_from_plans(cls, input_channels: int, num_classes: int, settings: dict[str, Any]) -> nn.Module:
         """Build the topology in the derived plans, because another version of nnU-Net may plan another."""
+        return cls.build_topology(input_channels, num_classes, tuple(settings["patch_size"]), settings["architecture"])
+
+    @classmethod
+    def build_topology(
+        cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...], topology: dict[str, Any]
+    ) -> nn.Module:
+        """The network of a topology, as :func:`~nnunetv2_tpmamba.networks.baselines.nnunet.plan_unet` plans it."""
         from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet
 
-        return build_unet(input_channels, num_classes, settings["architecture"])
+        return build_unet(input_channels, num_classes, topology)

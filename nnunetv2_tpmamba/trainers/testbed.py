@@ -23,6 +23,7 @@ from nnunetv2_tpmamba.data.splits import folder_of_split
 
 from .augmentation import with_noise_in_hu
 from .optimization import parameter_groups
+from .row import Row
 from .safe import nnUNetTrainerSafe
 
 
@@ -42,6 +43,8 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
     testbed = Testbed()
     needs = "a GPU"
     """What a user must have to train it, as the list of trainers says it."""
+    row: Row | None = None
+    """What the paper's tables say of it; a variant that is in no table inherits another's, which is not its own."""
     deep_supervision = False
     """Whether the network trains with an output for each resolution; :meth:`build_network` always builds them all."""
 
@@ -59,6 +62,10 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
             patch_size: voxels, ``(D, H, W)``.
         """
         raise NotImplementedError
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raise ``ImportError``, with what to install, if a package that the network needs is missing."""
 
     @classmethod
     def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
@@ -109,6 +116,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
                 f"{type(self).__name__} has no network; give it a class method "
                 "build_network(input_channels, num_classes, patch_size) that returns one"
             )
+        self.check_installed()
         self.check_patch_size(self.testbed.patch_size)
         num_gpus = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
         plans = derive_plans(

@@ -1,0 +1,19 @@
+"""Which patches a network can take, and what to say of the others."""
+
+
+def check_multiples(patch_size: tuple[int, ...], multiple: int, smallest: int = 1, cube: bool = False) -> None:
+    """Raise ``ValueError``, with a size that is good, unless every side is a multiple of ``multiple`` voxels.
+
+    Args:
+        patch_size: voxels, ``(D, H, W)``.
+        multiple: of every side, in voxels.
+        smallest: voxels that every side must have at least.
+        cube: all sides must be equal.
+    """
+    smallest = max(smallest, multiple)
+    good = tuple(max(round(side / multiple) * multiple, smallest) for side in patch_size)
+    good = (max(good),) * len(good) if cube else good
+    if tuple(patch_size) != good:
+        needed = f"{'a cube whose sides' if cube else 'sides that'} are multiples of {multiple}"
+        least = f" and at least {smallest}" if smallest > multiple else ""
+        raise ValueError(f"patch size {tuple(patch_size)}: {needed}{least} are needed; set patch_size to e.g. {good}")
