@@ -8,6 +8,18 @@ from .row import Row
 from .testbed import nnUNetTrainerTestbed
 
 
+class NeedsMONAI:
+    """A row whose network is MONAI's or has parts of MONAI's; comes before the trainer among the base classes."""
+
+    needs = "a GPU, MONAI"
+
+    @classmethod
+    def check_installed(cls) -> None:
+        from nnunetv2_tpmamba.networks.baselines.monai import require_monai
+
+        require_monai()
+
+
 class nnUNetTrainerTestbed_nnUNet(nnUNetTrainerTestbed):
     """Isensee et al., "nnU-Net", Nature Methods 2021; its own network, planned for the testbed's patch and spacing."""
 
@@ -52,3 +64,28 @@ class nnUNetTrainerTestbed_nnUNet(nnUNetTrainerTestbed):
         from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet
 
         return build_unet(input_channels, num_classes, topology)
+
+
+class nnUNetTrainerTestbed_VNet(NeedsMONAI, nnUNetTrainerTestbed):
+    """Milletari et al., "V-Net", 3DV 2016; MONAI's network."""
+
+    row = Row(
+        table="table 1",
+        name="VNet",
+        source="MONAI's VNet, Apache-2.0",
+        dice={24: 80.0, 6: 47.6, 3: 15.5},
+        differs="The authors train with SGD and a Dice loss on prostate MRI; the norms see one patch at a time here. "
+        "Three channels are projected to four, because the number must divide 16.",
+    )
+
+    @classmethod
+    def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
+        from nnunetv2_tpmamba.networks.baselines.vnet import check_patch_size
+
+        check_patch_size(patch_size)
+
+    @classmethod
+    def build_network(cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...]) -> nn.Module:
+        from nnunetv2_tpmamba.networks.baselines.vnet import build_vnet
+
+        return build_vnet(input_channels, num_classes, patch_size)

@@ -1,4 +1,4 @@
-"""MONAI, from which three networks of table 1 and the parts of two others come; it is an optional dependency."""
+"""MONAI, from which four networks of table 1 and the parts of others come; it is an optional dependency."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.version import Version
 
 OLDEST = "1.5"  # the first with MedNeXt
-ADVICE = "pip install 'monai>=1.5', or this package with its extra: pip install '.[baselines]'"
+ADVICE = f"pip install 'monai>={OLDEST}', or this package with its extra: pip install '.[baselines]'"
 
 
 def require_monai() -> None:
@@ -14,7 +14,7 @@ def require_monai() -> None:
     try:
         found = version("monai")
     except PackageNotFoundError:
-        raise ImportError(f"this network is MONAI's, which is not installed: {ADVICE}") from None
+        raise ImportError(f"this network needs MONAI, which is not installed: {ADVICE}") from None
     if Version(found) < Version(OLDEST):
         raise ImportError(f"this network needs MONAI {OLDEST} or newer, {found} is installed: {ADVICE}")
     try:

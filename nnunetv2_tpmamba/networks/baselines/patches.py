@@ -14,6 +14,7 @@ def check_multiples(patch_size: tuple[int, ...], multiple: int, smallest: int = 
     good = tuple(max(round(side / multiple) * multiple, smallest) for side in patch_size)
     good = (max(good),) * len(good) if cube else good
     if tuple(patch_size) != good:
-        needed = f"{'a cube whose sides' if cube else 'sides that'} are multiples of {multiple}"
-        least = f" and at least {smallest}" if smallest > multiple else ""
-        raise ValueError(f"patch size {tuple(patch_size)}: {needed}{least} are needed; set patch_size to e.g. {good}")
+        needed = ["equal"] * cube + [f"multiples of {multiple}"] + [f"at least {smallest}"] * (smallest > multiple)
+        raise ValueError(
+            f"patch size {tuple(patch_size)}: the sides must be {' and '.join(needed)}; set patch_size to e.g. {good}"
+        )
