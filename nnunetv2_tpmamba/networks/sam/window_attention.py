@@ -1,5 +1,7 @@
 """SAM's attention over windows, without computing the padding that SAM fills its windows with."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -14,24 +16,26 @@ TOKENS_AT_A_TIME = 2304
 class SamBlock(Block):
     """timm's transformer block with the same parameters and result, which attends by :func:`window_attention`.
 
+    Its two halves can be run one by one, for an adapter that lies between them and reads all slices.
+
     Source: ``Block`` of timm's ``vision_transformer_sam``, whose windows are padded with zero tokens to full size.
 
     Shape:
-        input and output ``(n, h, w, embed_dim)``.
+        input and output, also of the halves, ``(n, h, w, embed_dim)``.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu"):  # autocast casts the weights at every call
-            return self._block(tokens)
-        _, h, w, _ = tokens.shape
-        slices = max(1, TOKENS_AT_A_TIME // (h * w))
-        return torch.cat([self._block(part) for part in tokens.split(slices)])
+        return _in_parts(lambda part: self.feed_forward(self.attend(part)), tokens)  # both while a part is in the cache
 
-    def _block(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self._attend(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Run the first half: layer norm and attention, added to the input."""
+        return _in_parts(lambda part: part + self._attention(self.norm1(part)), tokens)
 
-    def _attend(self, tokens: Tensor) -> Tensor:
+    def feed_forward(self, tokens: Tensor) -> Tensor:
+        """Run the second half: layer norm and MLP, added to the input."""
+        return _in_parts(lambda part: part + self.mlp(self.norm2(part)), tokens)
+
+    def _attention(self, tokens: Tensor) -> Tensor:
         if not self.window_size:
             _, h, w, _ = tokens.shape
             return window_attention(self.attn, tokens, (h, w))
@@ -48,6 +52,17 @@ class SamBlock(Block):
         windows = rearrange(tokens, "n (i a) (j b) C -> (n i j) a b C", a=a, b=b)
         windows = window_attention(self.attn, windows, (self.window_size, self.window_size))
         return rearrange(windows, "(n i j) a b C -> n (i a) (j b) C", i=h // a, j=w // b)
+
+
+def _in_parts(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """Apply ``function`` to ``tokens``, on a CPU to a few slices at a time."""
+    n, h, w, _ = tokens.shape
+    # autocast casts the weights at every call, so it gets all slices in one
+    whole = tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    slices = n if whole else max(1, TOKENS_AT_A_TIME // (h * w))
+    if n <= slices:
+        return function(tokens)
+    return torch.cat([function(part) for part in tokens.split(slices)])
 
 
 def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, int]) -> Tensor:

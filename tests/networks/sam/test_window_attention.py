@@ -83,6 +83,17 @@ def test_slices_taken_in_parts_give_the_same(monkeypatch, grid, window_size):
         assert block(tokens[:0]).shape == (0, *grid, DIM)
 
 
+def test_its_two_halves_are_the_block(monkeypatch):
+    monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", 2 * 6 * 6)
+    block = random_block(lora=True)
+    tokens = torch.randn(5, 6, 6, DIM)
+    halves = output_and_gradients(lambda tokens: block.feed_forward(block.attend(tokens)), block, tokens)
+    for half, whole in zip(halves, output_and_gradients(block, block, tokens), strict=True):
+        torch.testing.assert_close(half, whole)
+    with torch.no_grad():
+        assert torch.equal(block.attend(tokens) + block.mlp(block.norm2(block.attend(tokens))), block(tokens))
+
+
 def test_no_scores_are_kept_for_the_backward_pass():
     n, h, w = 3, 12, 12
     kept = []
