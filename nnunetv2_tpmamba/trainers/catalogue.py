@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from . import baselines, tpmamba
+from . import baselines, originals, tpmamba
 from .testbed import nnUNetTrainerTestbed
 
-MODULES = (tpmamba, baselines)
+MODULES = (tpmamba, baselines, originals)
 
 
 @dataclass(frozen=True)
