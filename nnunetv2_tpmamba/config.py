@@ -5,6 +5,7 @@ al., ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TPMambaConfig:
 
     # adapters
     lora_rank: int = 64  # code (16 * 4), on q and v of every block; 0 = no LoRA
+    adapter: Literal["tri-plane", "convolution", "attention", "none"] = "tri-plane"  # after every block, paper 2.1
     adapter_dim: int = 96  # r, paper table 4
     dilations: tuple[int, ...] = (1, 2, 4, 8)  # paper 2.2
     d_state: int = 16  # Mamba and code

@@ -1,16 +1,16 @@
 """The adapters that the paper compares Tri-Plane Mamba with: each lets the slices of a stack see each other."""
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 
 class ConvAdapter(nn.Module):
-    """Narrow the tokens, convolve them along depth, widen them, and add the result to the input.
+    """Norm and narrow the tokens, convolve them along depth, widen them, and add the result to the input.
 
-    Source: Chen et al., "MA-SAM", 2023, ``adapter_*`` of its image encoder, without their layer norm. The layers
-    start at PyTorch's random weights, so a fresh adapter changes its input.
+    The widening layer starts at zero, so a fresh adapter returns its input unchanged.
+
+    Source: Chen et al., "MA-SAM", 2023, ``adapter_*`` of its image encoder, whose widening layer starts at random.
 
     Args:
         embed_dim: channels of the tokens.
@@ -22,20 +22,24 @@ class ConvAdapter(nn.Module):
 
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(embed_dim)
         self.down = nn.Linear(embed_dim, hidden_dim, bias=False)
         self.conv = nn.Conv3d(hidden_dim, hidden_dim, (3, 1, 1), padding=(1, 0, 0))
-        self.up = nn.Linear(hidden_dim, embed_dim, bias=False)
+        self.up = _zero_linear(hidden_dim, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.conv(rearrange(self.down(tokens), "B D h w C -> B C D h w"))
+        x = self.conv(rearrange(self.down(self.norm(tokens)), "B D h w C -> B C D h w"))
         return tokens + self.up(F.gelu(rearrange(x, "B C D h w -> B D h w C")))
 
 
 class AttentionAdapter(nn.Module):
-    """Narrow the tokens, let all of a volume attend to each other, widen them, and add the result to the input.
+    """Norm and narrow the tokens, let all of a volume attend to each other, widen them, and add them to the input.
+
+    The last layer starts at zero, so a fresh adapter returns its input unchanged. PyTorch's fused attention never holds
+    the scores, of which a patch of 96 x 12 x 12 tokens has 191 million.
 
     Source: paper section 1; figure 1(c) calls it SA. It has one head, since more would not change the operations that
-    the figure counts. The layers start at PyTorch's random weights, so a fresh adapter changes its input.
+    the figure counts. Norm and zeros are those of :class:`ConvAdapter`, as the paper describes neither.
 
     Args:
         embed_dim: channels of the tokens.
@@ -47,13 +51,23 @@ class AttentionAdapter(nn.Module):
 
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.down = nn.Linear(embed_dim, hidden_dim, bias=False) if hidden_dim < embed_dim else nn.Identity()
+        narrows = hidden_dim < embed_dim
+        self.norm = nn.LayerNorm(embed_dim)
+        self.down = nn.Linear(embed_dim, hidden_dim, bias=False) if narrows else nn.Identity()
         self.qkv = nn.Linear(hidden_dim, 3 * hidden_dim)
-        self.proj = nn.Linear(hidden_dim, hidden_dim)
-        self.up = nn.Linear(hidden_dim, embed_dim, bias=False) if hidden_dim < embed_dim else nn.Identity()
+        self.proj = nn.Linear(hidden_dim, hidden_dim) if narrows else nn.Identity()
+        self.up = _zero_linear(hidden_dim, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        qkv = self.qkv(self.down(tokens))
-        q, k, v = rearrange(qkv, "B D h w (three C) -> three B (D h w) C", three=3)
-        weights = torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, dim=-1)
-        return tokens + self.up(self.proj(weights @ v)).view_as(tokens)
+        _, D, h, w, _ = tokens.shape
+        qkv = self.qkv(self.down(self.norm(tokens)))
+        # one head is an axis of its own, because without it PyTorch does not take its fused attention
+        q, k, v = rearrange(qkv, "B D h w (three heads C) -> three B heads (D h w) C", three=3, heads=1)
+        x = rearrange(F.scaled_dot_product_attention(q, k, v), "B 1 (D h w) C -> B D h w C", D=D, h=h, w=w)
+        return tokens + self.up(self.proj(x))
+
+
+def _zero_linear(input_channels: int, output_channels: int) -> nn.Linear:
+    linear = nn.Linear(input_channels, output_channels, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_tpmamba.config import TPMambaConfig
 
+from .adapters import AttentionAdapter, ConvAdapter
 from .decoder import NUM_FEATURES, Decoder
 from .lora import LoRAQKV
 from .sam.encoder import SamEncoder
@@ -63,7 +64,7 @@ class TPMamba(nn.Module):
         if config.lora_rank:
             for attention in self.encoder.attentions():
                 attention.qkv = LoRAQKV(config.embed_dim, config.lora_rank, frozen=config.pretrained)
-        self.adapters = nn.ModuleList(build_adapter(config) for _ in range(config.depth))
+        self.adapters = nn.ModuleList(self.adapters_of_block(config) for _ in range(config.depth))
         self.decoder = Decoder(
             embed_dim=config.embed_dim, num_classes=num_classes, dim=config.decoder_dim, token_size=self.token_size
         )
@@ -81,11 +82,23 @@ class TPMamba(nn.Module):
         features: list[Tensor] = []
         for block, adapter in zip(self.encoder.blocks, self.adapters, strict=True):
             if self.checkpointing and torch.is_grad_enabled():
-                stack = checkpoint(_block_and_adapter, block, adapter, stack, use_reentrant=False)
+                stack = checkpoint(self.run_block, block, adapter, stack, use_reentrant=False)
             else:
-                stack = _block_and_adapter(block, adapter, stack)
+                stack = self.run_block(block, adapter, stack)
             features = [*features, stack] if last is None else [*features, stack][-last:]
         return features
+
+    @classmethod
+    def adapters_of_block(cls, config: TPMambaConfig) -> nn.Module:
+        """Build what :meth:`run_block` is given beside a block; with another method, a subclass builds another."""
+        return build_adapter(config)
+
+    @staticmethod
+    def run_block(block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
+        """Run one box of figure 2: the block reads the slices one by one, its adapter the stack ``(B, D, h, w, C)``."""
+        B = stack.shape[0]
+        slices = block(rearrange(stack, "B D h w C -> (B D) h w C"))
+        return adapter(rearrange(slices, "(B D) h w C -> B D h w C", B=B))
 
     def load_sam(self, state_dict: dict[str, Tensor]) -> None:
         """Put SAM's weights, as :func:`.sam.weights.read_sam_checkpoint` gives them, into the encoder; LoRA stays.
@@ -116,13 +129,6 @@ class TPMamba(nn.Module):
         check_patch_size(tuple(volume.shape[2:]), self.token_size)
 
 
-def _block_and_adapter(block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
-    """Run one box of figure 2: the block reads the slices of ``(B, D, h, w, C)`` one by one, its adapter the stack."""
-    B = stack.shape[0]
-    slices = block(rearrange(stack, "B D h w C -> (B D) h w C"))
-    return adapter(rearrange(slices, "(B D) h w C -> B D h w C", B=B))
-
-
 def build_encoder(config: TPMambaConfig) -> SamEncoder:
     """Build SAM's encoder in the sizes of ``config``, with random weights and without LoRA."""
     return SamEncoder(
@@ -136,16 +142,29 @@ def build_encoder(config: TPMambaConfig) -> SamEncoder:
     )
 
 
-def build_adapter(config: TPMambaConfig) -> TriPlaneMamba:
-    """Build the tri-plane adapter of one block in the sizes of ``config``."""
-    return TriPlaneMamba(
-        embed_dim=config.embed_dim,
-        hidden_dim=config.adapter_dim,
-        dilations=config.dilations,
-        d_state=config.d_state,
-        d_conv=config.d_conv,
-        expand=config.expand,
-    )
+def build_adapter(config: TPMambaConfig) -> nn.Module:
+    """Build the adapter that follows one block, in the sizes of ``config``; without one, a module that does nothing.
+
+    Raises:
+        ValueError: ``config.adapter`` is none of the four.
+    """
+    match config.adapter:
+        case "tri-plane":
+            return TriPlaneMamba(
+                embed_dim=config.embed_dim,
+                hidden_dim=config.adapter_dim,
+                dilations=config.dilations,
+                d_state=config.d_state,
+                d_conv=config.d_conv,
+                expand=config.expand,
+            )
+        case "convolution":
+            return ConvAdapter(config.embed_dim, config.adapter_dim)
+        case "attention":
+            return AttentionAdapter(config.embed_dim, config.adapter_dim)
+        case "none":
+            return nn.Identity()
+    raise ValueError(f"adapter {config.adapter!r}: it must be 'tri-plane', 'convolution', 'attention' or 'none'")
 
 
 def check_patch_size(patch_size: tuple[int, ...], token_size: int) -> None:

@@ -204,10 +204,10 @@ def triplane_flops():
     ("name", "flop", "parameters"),
     [
         ("LoRA, rank 64 on q and v", 2 * T * 4 * 64 * C, 4 * 64 * C),
-        ("MA-SAM's convolution, 96 channels", 2 * T * (2 * C * R + 3 * R * R), 2 * C * R + 3 * R * R + R),
+        ("MA-SAM's convolution, 96 channels", 2 * T * (2 * C * R + 3 * R * R), 2 * C + 2 * C * R + 3 * R * R + R),
         ("MA-SAM's convolutions, 2 of 384 channels", 2 * 2 * T * (2 * C * 384 + 3 * 384**2), None),
         ("self-attention over the volume, 96 channels", 2 * T * (2 * C * R + 4 * R * R) + 4 * T * T * R, None),
-        ("self-attention over the volume, 768 channels", 8 * T * C * C + 4 * T * T * C, 4 * C * C + 4 * C),
+        ("self-attention over the volume, 768 channels", 8 * T * C * C + 4 * T * T * C, 4 * C * C + 5 * C),
         ("TP-Mamba, 96 channels", triplane_flops(), None),
     ],
 )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.configs import wake_up
 
 from nnunetv2_tpmamba import TPMamba, TPMambaConfig
 from nnunetv2_tpmamba.networks import tpmamba
@@ -12,14 +13,6 @@ from nnunetv2_tpmamba.networks import tpmamba
 
 def random_volume(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def wake_up(network):
-    """Give the layers that start at zero the weights a first step would give them, so that nothing is cut off."""
-    for parameter in network.parameters():
-        if parameter.requires_grad and torch.all(parameter == 0) and parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.02)
-    return network
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import torch
+
 from nnunetv2_tpmamba import TPMambaConfig
 
 TINY = replace(
@@ -17,3 +19,11 @@ TINY = replace(
     decoder_dim=8,
 )
 """A network of the same build with every kind of part, for a fraction of a second on a CPU."""
+
+
+def wake_up(network):
+    """Give the layers that start at zero the weights a first step would give them, so that nothing is cut off."""
+    for parameter in network.parameters():
+        if parameter.requires_grad and torch.all(parameter == 0) and parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return network
