@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 
-from . import PARTS, encoder, flops, network, prediction, scan, training
+from . import PARTS, encoder, flops, network, prediction, rows, scan, training
 from .setting import Setting
 from .task import Task
 
@@ -12,6 +12,7 @@ TASKS: dict[str, list[Callable[[Setting], list[Task]]]] = {
     "network": [network.tasks, training.tasks],
     "prediction": [prediction.tasks],
     "flops": [flops.tasks],
+    "rows": [rows.tasks],
 }
 
 

@@ -144,6 +144,7 @@ class _Entry:
             flops=self.contestant.flops,
             parameters=self.contestant.parameters,
             trainable=self.contestant.trainable,
+            counted_bytes=self.contestant.counted_bytes,
             note=self.contestant.note,
         )
 

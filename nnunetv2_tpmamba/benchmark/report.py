@@ -24,6 +24,7 @@ HEADINGS = {
     "network": "The whole network",
     "prediction": "Sliding-window prediction of a CT",
     "flops": "Adapters by their arithmetic",
+    "rows": "The rows of the paper's tables",
 }
 READING = """\
 A time is the median of n calls, which take turns with the calls of the task's other lines. A ratio is a line's number
@@ -78,6 +79,7 @@ def table(rows: Sequence[Row], rate: float | None) -> str:
         "who": lambda row: row.name,
         "time (n)": lambda row: "" if row.seconds is None else f"{duration(row.seconds)} ({row.repeats})",
         "peak memory": lambda row: "" if row.peak_bytes is None else size(row.peak_bytes),
+        "peak by count": lambda row: "" if row.counted_bytes is None else size(row.counted_bytes),
         "compared with": lambda row: row.against if row.time_ratio or row.memory_ratio else "",
         "time ratio": lambda row: "" if row.time_ratio is None else digits(row.time_ratio),
         "memory ratio": lambda row: "" if row.memory_ratio is None else digits(row.memory_ratio),

@@ -1,5 +1,6 @@
 """The sizes and the device of a measurement; importing this module does not import torch."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ class Setting:
         mirroring: predict every patch in its eight mirror images, as nnU-Net does.
         matrix: side of the matrices whose product shows what the device can do.
         small: the sizes are tiny, and the times mean nothing.
+        rows: names of the trainers to measure as rows; none means every row of the paper's tables.
     """
 
     device: "torch.device"
@@ -49,9 +51,10 @@ class Setting:
     mirroring: bool = True
     matrix: int = 8192
     small: bool = False
+    rows: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, device: "torch.device", small: bool = False) -> "Setting":
+    def of(cls, device: "torch.device", small: bool = False, rows: Sequence[str] = ()) -> "Setting":
         """Choose the full sizes, on a CPU with a smaller CT to predict, or tiny sizes."""
         if small:
             return cls(
@@ -64,8 +67,11 @@ class Setting:
                 mirroring=False,
                 matrix=64,
                 small=True,
+                rows=tuple(rows),
             )
-        return cls(device) if device.type == "cuda" else cls(device, ct=144, mirroring=False, matrix=2048)
+        if device.type == "cuda":
+            return cls(device, rows=tuple(rows))
+        return cls(device, ct=144, mirroring=False, matrix=2048, rows=tuple(rows))
 
     @property
     def grid6(self) -> TPMambaConfig:

@@ -16,6 +16,7 @@ class Contestant:
         held: counts the bytes that belong to it before a call, such as a network's weights.
         flops: floating-point operations of one call, if they are known.
         parameters, trainable: how many numbers it has, and how many of them are trained.
+        counted_bytes: the peak of its memory, held weights included, if that was counted instead of measured.
         note: what a reader of the table should know.
     """
 
@@ -27,6 +28,7 @@ class Contestant:
     flops: float | None = None
     parameters: int | None = None
     trainable: int | None = None
+    counted_bytes: int | None = None
     note: str = ""
 
 
@@ -59,7 +61,7 @@ class Row:
         peak_bytes: the most memory it took, including what it holds between calls.
         against: the contestant it is compared with; "" for the one that the others are compared with.
         time_ratio, memory_ratio: its median and peak divided by the other's; below 1 is less.
-        flops, parameters, trainable, note: as in :class:`Contestant`.
+        flops, parameters, trainable, counted_bytes, note: as in :class:`Contestant`.
         error: why there is no result; "" if there is one.
     """
 
@@ -75,5 +77,6 @@ class Row:
     flops: float | None = None
     parameters: int | None = None
     trainable: int | None = None
+    counted_bytes: int | None = None
     note: str = ""
     error: str = ""

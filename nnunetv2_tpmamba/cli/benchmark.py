@@ -2,7 +2,8 @@
 
 Each is measured beside its usual alternative: timm's blocks, a step loop or autograd in PyTorch, nnU-Net's own network.
 Weights and images are random, so neither data nor SAM's file is needed. On two CPU cores this takes about twenty
-minutes; --only chooses parts. Results are written after every task, so an interrupted run keeps its finished tasks.
+minutes; --only chooses parts. The part rows, a training step of every row of the paper's tables, takes much longer and
+is measured only when it is named. Results are written after every task, so an interrupted run keeps its finished tasks.
 """
 
 import argparse
@@ -10,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_tpmamba.benchmark import PARTS
+from nnunetv2_tpmamba.benchmark import PARTS, PARTS_BY_DEFAULT
 
-from .console import termination_as_interrupt
+from .console import show_progress, termination_as_interrupt
 from .options import positive
 
 if TYPE_CHECKING:
@@ -37,9 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only",
         nargs="+",
         choices=PARTS,
-        default=PARTS,
+        default=PARTS_BY_DEFAULT,
         metavar="PART",
-        help=f"measure only {', '.join(PARTS)}",
+        help=f"measure only some of {', '.join(PARTS)} (all but rows)",
+    )
+    parser.add_argument(
+        "-tr", nargs="+", default=[], metavar="T", help="trainers that the part rows measures (the paper's tables)"
     )
     parser.add_argument(
         "--repeats",
@@ -52,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.tr and "rows" not in args.only:
+        raise ValueError("-tr names trainers for the part rows, which is not measured; add --only rows")
     files = {"table": args.out / "benchmark.md", "picture": args.out / "benchmark.png"}
     files |= {"numbers": args.json} if args.json else {}
     prepare(list(files.values()))
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.device == "cuda" and not has_cuda:
         raise RuntimeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to measure the CPU")
     torch.backends.cudnn.benchmark = True  # as in nnU-Net
-    setting = Setting.of(torch.device(args.device or ("cuda" if has_cuda else "cpu")), args.small)
+    setting = Setting.of(torch.device(args.device or ("cuda" if has_cuda else "cpu")), args.small, args.tr)
     facts = report.about(setting, command_line(args))
     tasks = tasks_of(args.only, setting)
     print(f"{len(tasks)} tasks on {facts['device']}, {facts['precision']}, sizes: {facts['sizes']}", flush=True)
@@ -94,7 +100,8 @@ def command_line(args: argparse.Namespace) -> list[str]:
     """The command line that repeats this measurement."""
     words = ["nnUNetv2_tpmamba", "benchmark"]
     words += ["--device", args.device] if args.device else []
-    words += ["--only", *args.only] if args.only != PARTS else []
+    words += ["--only", *args.only] if args.only != PARTS_BY_DEFAULT else []
+    words += ["-tr", *args.tr] if args.tr else []
     words += ["--repeats", str(args.repeats)] if args.repeats != REPEATS else []
     return [*words, "--small"] if args.small else words
 
@@ -117,12 +124,6 @@ def write(rows: list["Row"], facts: dict[str, str], files: dict[str, Path], comp
     chart.draw(rows, facts, files["picture"])
     if "numbers" in files:
         files["numbers"].write_text(report.as_json(rows, facts, complete), encoding="utf-8")
-
-
-def show_progress(text: str) -> None:
-    """Show one line on a terminal; the next call replaces it."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K  {text}" if text else "\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def conclude(rows: list["Row"], files: dict[str, Path], interrupted: bool) -> int:

@@ -113,6 +113,12 @@ class _Tail:
         return "\n".join(f"  {line}" for line in lines[-LAST_LINES:])
 
 
+def show_progress(text: str) -> None:
+    """Show one line on a terminal; the next call replaces it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K  {text}" if text else "\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def find_program(name: str) -> str:
     """The console command installed beside this Python, else the one in the PATH.
 

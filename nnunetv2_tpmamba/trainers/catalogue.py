@@ -1,14 +1,18 @@
 """Find every trainer of this package, and read from its class what it is."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
 import torch
+from torch import nn
 
 from . import baselines, originals, tpmamba
 from .testbed import nnUNetTrainerTestbed
 
 MODULES = (tpmamba, baselines, originals)
+NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "configure_optimizers"}
+"""What a class may set without changing its network, but for the patch and its spacing."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,16 @@ class Facts:
 
     Args:
         what: the first sentence of its docstring.
-        parameters, trained: how many numbers its network has, and how many of them are trained.
+        parameters, trained: how many numbers its network has, and how many of them are trained; None if unknown.
         needs: what a user must have to train it.
+        missing: what must be installed before its parameters can be counted; "" if nothing.
     """
 
     what: str
-    parameters: int
-    trained: int
+    parameters: int | None
+    trained: int | None
     needs: str
+    missing: str = ""
 
 
 def trainers() -> dict[str, type[nnUNetTrainerTestbed]]:
@@ -37,6 +43,16 @@ def trainers() -> dict[str, type[nnUNetTrainerTestbed]]:
     }
 
 
+def rows() -> dict[str, type[nnUNetTrainerTestbed]]:
+    """The trainers that are a row of the paper's tables themselves, and not by inheritance."""
+    return {name: trainer for name, trainer in trainers().items() if vars(trainer).get("row")}
+
+
+def first_sentence(trainer: type[nnUNetTrainerTestbed]) -> str:
+    """What a trainer is, from its docstring."""
+    return " ".join(inspect.cleandoc(trainer.__doc__ or "").split("\n\n")[0].split())
+
+
 def describe(trainer: type[nnUNetTrainerTestbed], input_channels: int, num_classes: int) -> Facts:
     """Read a trainer's facts from its class; its network is built without memory for its weights.
 
@@ -44,8 +60,47 @@ def describe(trainer: type[nnUNetTrainerTestbed], input_channels: int, num_class
         input_channels: of the images.
         num_classes: background included.
     """
+    what = first_sentence(trainer)
+    try:
+        trainer.check_installed()
+        return Facts(what, *_sizes(_Network.of(trainer), input_channels, num_classes), trainer.needs)
+    except ImportError as error:
+        return Facts(what, None, None, trainer.needs, missing=str(error))
+
+
+def without_memory(trainer: type[nnUNetTrainerTestbed], input_channels: int, num_classes: int) -> nn.Module:
+    """Build a trainer's network on the meta device, ready for a training step; arguments as for :func:`describe`."""
     with torch.device("meta"):
         network = trainer.build_network(input_channels, num_classes, trainer.testbed.patch_size)
+    trainer.toggle_deep_supervision(network, trainer.deep_supervision)
+    return network.train()
+
+
+def parameters_of(network: nn.Module) -> tuple[int, int]:
+    """How many numbers a network has, and how many of them are trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
-    what = " ".join(inspect.cleandoc(trainer.__doc__ or "").split("\n\n")[0].split())
-    return Facts(what, sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains), trainer.needs)
+    return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What decides a trainer's network; trainers that differ in training only, such as in epochs, have equal ones."""
+
+    classes: tuple[type, ...]
+    patch_size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    trainer: type[nnUNetTrainerTestbed] = field(compare=False)
+
+    @classmethod
+    def of(cls, trainer: type[nnUNetTrainerTestbed]) -> "_Network":
+        classes = tuple(
+            each
+            for each in trainer.mro()
+            if {name for name in vars(each) if not name.startswith("__")} - NOT_OF_THE_NETWORK
+        )
+        return cls(classes, trainer.testbed.patch_size, trainer.testbed.spacing, trainer)
+
+
+@cache
+def _sizes(network: _Network, input_channels: int, num_classes: int) -> tuple[int, int]:
+    return parameters_of(without_memory(network.trainer, input_channels, num_classes))

@@ -61,16 +61,24 @@ def training_step_bytes(network: nn.Module, shape: tuple[int, ...], autocast: to
         autocast: the dtype of autocast; None for a step without autocast.
     """
     with FakeTensorMode(), _LiveStorages() as storages:
-        empty = {
-            id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in network.parameters()
-        }
-        twin = copy.deepcopy(network, empty)  # the memo of deepcopy: parameters to take instead of copies
+        twin = without_data(network)
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
             outputs: Tensor | Sequence[Tensor] = twin(torch.empty(shape))
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs  # several with deep supervision
         torch.stack([logits.float().log_softmax(1).sum() for logits in outputs]).sum().backward()
         trained = sum(p.nbytes for p in twin.parameters() if p.requires_grad)
     return storages.peak + 2 * trained  # AdamW's two moments
+
+
+def without_data(network: nn.Module) -> nn.Module:
+    """Copy a network within a ``FakeTensorMode``; the copy's tensors have no data, and stand for a CPU's.
+
+    Args:
+        network: on any device, the meta device included; it stays as it is.
+    """
+    empty: dict[int, Tensor] = {id(x): torch.empty(x.shape, dtype=x.dtype) for x in network.buffers()}
+    empty |= {id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in network.parameters()}
+    return copy.deepcopy(network, empty)  # the memo of deepcopy: tensors to take instead of copies
 
 
 def free_bytes(device: torch.device) -> int | None:

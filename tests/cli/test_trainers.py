@@ -6,6 +6,7 @@ import pytest
 from support.nnunet import REPOSITORY
 
 from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba.trainers import catalogue
 from nnunetv2_tpmamba.trainers.catalogue import describe, trainers
 
 
@@ -43,6 +44,33 @@ def test_what_sams_file_is_needed_for(name):
     trainer = trainers()[name]
     pretrained = hasattr(trainer, "config") and trainer.config.pretrained
     assert ("SAM" in trainer.needs) == pretrained
+
+
+def test_trainers_that_differ_in_epochs_share_their_network(monkeypatch):
+    built = []
+    networks = [catalogue._Network.of(trainer) for trainer in trainers().values()]
+    assert len(set(networks)) < len(networks) - 6
+    monkeypatch.setattr(catalogue, "parameters_of", lambda network: built.append(network) or (2, 1))
+    catalogue._sizes.cache_clear()
+    names = ["nnUNetTrainerTPMamba_demo", "nnUNetTrainerTPMamba_1epoch", "nnUNetTrainerTPMamba_5epochs"]
+    try:
+        assert {describe(trainers()[name], 1, 2).parameters for name in names} == {2}
+    finally:
+        catalogue._sizes.cache_clear()
+    assert len(built) == 2
+
+
+def test_what_is_not_installed_is_said_and_the_others_are_listed(monkeypatch, capsys):
+    def missing():
+        raise ImportError("this network is MONAI's, which is not installed: pip install monai")
+
+    trainer = trainers()["nnUNetTrainerTestbed_nnUNet"]
+    monkeypatch.setattr(trainer, "check_installed", missing)
+    monkeypatch.setattr(catalogue, "trainers", lambda: {"A": trainer, "B": trainers()["nnUNetTrainerTPMamba_demo"]})
+    assert cli.main(["trainers"]) == 0
+    first, second, _ = capsys.readouterr().out.split("\n\n")
+    assert "parameters: not known, because this network is MONAI's, which is not installed: pip" in first
+    assert re.search(r"parameters: [\d,]+, trained", second)
 
 
 def test_facts_follow_the_data():

@@ -1,0 +1,190 @@
+"""Write ``docs/rows.md``: what differs between the rows of the paper's tables, on one page."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunetv2_tpmamba.trainers import catalogue
+from nnunetv2_tpmamba.trainers.row import Row
+from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
+
+from .report import digits
+from .rows import STEP, Counts, Trainer, count
+
+SECTIONS = ("table 1", "table 2", "table 3", "table 4", "figure 1(c)")  # what else rows name as theirs comes after
+UNKNOWN = "-"
+INTRODUCTION = """\
+# The rows of the paper's tables
+
+Every row is a trainer, and all of them train on the same data, patches, augmentation, loss, optimiser and schedule
+([the testbed](paper-map.md#the-testbed)). This page shows what differs. A command writes it, and
+`tests/benchmark/test_rows_page.py` compares the two:
+
+```bash
+nnUNetv2_tpmamba benchmark --only rows --json rows.json     # on the machine to be measured; -tr NAME ... for some rows
+nnUNetv2_tpmamba trainers --markdown --measured rows.json > docs/rows.md
+```
+
+The numbers are not a ranking. None of the trainers has been trained on the paper's data here.
+
+- **Parameters, GMAC and memory are counted**, not measured, for one channel, 14 classes and a patch of 96 x 96 x 96.
+- **GMAC**: multiply-adds of a forward pass in training, with the outputs of all resolutions, in 10^9: half of what
+  PyTorch's flop counter says. A scan counts as 9 operations for each step, channel and state; norms, activations and
+  interpolation count as nothing.
+- **Memory**: peak of a training step of one patch under fp16 autocast, in GB (10^9 bytes), without recomputed blocks:
+  weights, gradients, AdamW's moments and what the backward pass reads. A device needs about a quarter more.
+- **Seconds per iteration** are measured: forward, loss, backward, clipping and AdamW, batch of one, random data.
+- **Dice** is what the paper prints for BTCV, in %, by the number of training cases.
+"""
+CONTEXT = """\
+## What others measured, as context
+
+Isensee et al., "nnU-Net Revisited", MICCAI 2024, print these numbers for BTCV: five-fold cross-validation, networks
+trained from scratch in nnU-Net with each author's settings. The splits and settings are not the paper's, so the two
+Dice columns are not to be compared with each other.
+"""
+REVISITED = (
+    ("network", "Dice, 5 folds", "the paper's Dice, 24 cases", "GPU memory, GB", "hours on an A100"),
+    ("nnU-Net", "83.08", "82.5", "7.7", "9"),
+    ("MedNeXt L, kernel 3", "84.70", "83.1", "17.3", "68"),
+    ("SwinUNETR", "78.89", "82.3", "13.1", "15"),
+    ("U-Mamba Bot", "83.51", "81.9", "12.4", "24"),
+    ("U-Mamba Enc", "82.41", "81.9", "24.9", "47"),
+    ("U-Mamba without Mamba", "83.69", UNKNOWN, "12.0", "24"),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a file of ``nnUNetv2_tpmamba benchmark --json`` says of rows.
+
+    Args:
+        about: where and how it was measured.
+        seconds: of a training step, by trainer.
+        errors: why there is no time, by trainer.
+    """
+
+    about: Mapping[str, str]
+    seconds: Mapping[str, float]
+    errors: Mapping[str, str]
+
+    @classmethod
+    def read(cls, file: Path) -> "Measured":
+        """Read a file.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is another file, has no rows, or was made with ``--small``.
+        """
+        command = "nnUNetv2_tpmamba benchmark --only rows --json FILE"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            about = {name: content["about"][name] for name in ("date", "device", "precision", "processor", "sizes")}
+            rows = [row for row in content["rows"] if row["part"] == "rows"]
+            seconds = {row["task"]: row["seconds"] for row in rows if row["name"] == STEP and row["seconds"]}
+            errors = {row["task"]: row["error"] for row in rows if row["error"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is not what {command} writes") from error
+        if not rows:
+            raise ValueError(f"{file} has no rows of the paper's tables; make it with {command}")
+        if about["sizes"] != "full":
+            raise ValueError(f"{file} was measured with --small, so its times mean nothing; leave that option out")
+        return cls(about, seconds, errors)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.about["device"] != "cpu"
+
+    def where(self) -> str:
+        device = self.about["device"] if self.on_gpu else self.about["processor"]
+        text = f"{device}, {self.about['precision']}, {self.about['date']}"
+        failed = "; ".join(f"{name}: {error}" for name, error in self.errors.items())
+        return f"- {text}" + (f". Not measured: {failed}" if failed else "")
+
+
+def write_page(files: Sequence[Path], on_row: Callable[[str], None] = lambda name: None) -> str:
+    """Count all rows, which takes minutes, and write the page.
+
+    Args:
+        files: results of ``nnUNetv2_tpmamba benchmark --json``; where two measured the same, the later one counts.
+        on_row: is told which row is counted next.
+
+    Raises:
+        RuntimeError: a package that a row needs is missing.
+        ValueError: a file is not a result.
+    """
+    measured = [Measured.read(file) for file in files]
+    counts = {}
+    for name, trainer in catalogue.rows().items():
+        on_row(name)
+        try:
+            counts[name] = count(trainer)
+        except ImportError as error:
+            raise RuntimeError(f"{name} cannot be counted: {error}") from error
+    return as_page(counts, measured)
+
+
+def as_page(counts: Mapping[str, Counts], measured: Sequence[Measured]) -> str:
+    """Write the page from counts of each row, and from what was measured."""
+    pieces = [INTRODUCTION]
+    if measured:
+        pieces += ["Seconds per iteration were measured on:\n", *(each.where() for each in measured), ""]
+    for title, rows in _sections().items():
+        pieces += [f"## {title[0].upper()}{title[1:]}\n", _numbers(rows, counts, measured), _differences(rows)]
+    pieces += [_originals(), CONTEXT, _table(REVISITED[0], REVISITED[1:])]
+    return "\n".join(pieces)
+
+
+def _sections() -> dict[str, dict[str, Trainer]]:
+    """The rows by table, in the paper's order, in which its own method comes last."""
+    rows = sorted(catalogue.rows().items(), key=lambda item: issubclass(item[1], nnUNetTrainerTPMamba))
+    titles = dict.fromkeys([*SECTIONS, *(_row(trainer).table for _, trainer in rows)])
+    sections = {title: {name: trainer for name, trainer in rows if _row(trainer).table == title} for title in titles}
+    return {title: trainers for title, trainers in sections.items() if trainers}
+
+
+def _row(trainer: Trainer) -> Row:
+    assert trainer.row is not None
+    return trainer.row
+
+
+def _numbers(rows: Mapping[str, Trainer], counts: Mapping[str, Counts], measured: Sequence[Measured]) -> str:
+    cases = sorted({n for trainer in rows.values() for n in _row(trainer).dice}, reverse=True)
+    dice = [f"Dice, {n} cases" for n in cases]
+    header = ("row", "trainer", "parameters", "trained", "GMAC", "memory, GB", "s, CPU", "s, GPU", *dice)
+
+    def line(name: str, trainer: Trainer) -> list[str]:
+        has = counts[name]
+        sizes = [f"{has.parameters:,}", f"{has.trained:,}", f"{has.flops / 2e9:.1f}", f"{has.step_bytes / 1e9:.1f}"]
+        seconds = [_seconds(name, measured, on_gpu) for on_gpu in (False, True)]
+        printed = [str(_row(trainer).dice.get(n, UNKNOWN)) for n in cases]
+        return [_row(trainer).name, f"`{name}`", *sizes, *seconds, *printed]
+
+    return _table(header, [line(*item) for item in rows.items()])
+
+
+def _seconds(name: str, measured: Sequence[Measured], on_gpu: bool) -> str:
+    found = [each.seconds[name] for each in measured if each.on_gpu == on_gpu and name in each.seconds]
+    return digits(found[-1]) if found else "not measured"
+
+
+def _differences(rows: Mapping[str, Trainer]) -> str:
+    lines = [(_row(trainer).name, _row(trainer).source, _row(trainer).differs) for trainer in rows.values()]
+    return _table(("row", "source and licence", "what differs from its authors' or the paper's words"), lines)
+
+
+def _originals() -> str:
+    """List the trainers with the settings of a row's authors."""
+    lines = [
+        f"- `{name}`: {catalogue.first_sentence(trainer)}"
+        for name, trainer in catalogue.trainers().items()
+        if name.endswith("_original")
+    ]
+    return "\n".join(["## With the settings of their authors\n", "Same networks and data; in no table:\n", *lines, ""])
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Write a table whose cells are not padded, so that a new row changes no other line."""
+    cells = [header, ["---"] * len(header), *lines]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in cells)
