@@ -118,15 +118,15 @@ class nnUNetTrainerTestbed_TransBTS(nnUNetTrainerTestbed):
 
 
 class nnUNetTrainerTestbed_UXNet(NeedsMONAI, nnUNetTrainerTestbed):
-    """Lee et al., "3D UX-Net", ICLR 2023; an encoder written from the paper and facts, with MONAI's decoder."""
+    """Lee et al., "3D UX-Net", ICLR 2023; an encoder written from the paper and facts, and MONAI's blocks around it."""
 
     row = Row(
         table="table 1",
-        name="3D UX-Net",
-        source="ours, from the paper and facts of the authors' network, which has no licence; MONAI's blocks, Apache-2.0",
+        name="3D-UX-Net",
+        source="ours, from the paper and facts of its code, which has no licence, with MONAI's blocks, Apache-2.0",
         dice={24: 81.8, 6: 70.7, 3: 53.2},
-        differs="The authors train with AdamW at 1e-4 for 40,000 iterations. The convolutions of kernel 1 in a block are "
-        "depthwise and a layer scale follows them, as in the authors' network and not in their figure.",
+        differs="The authors train with AdamW at 1e-4 for 40,000 iterations. The convolutions of kernel 1 in a block "
+        "are depthwise and a layer scale follows them, as in the authors' network and not in their figure.",
     )
 
     @classmethod

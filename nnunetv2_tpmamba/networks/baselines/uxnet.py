@@ -35,8 +35,8 @@ def build_uxnet(
         ValueError: the network cannot take the patch.
 
     Source: Lee et al., "3D UX-Net", ICLR 2023. Written from the paper and from facts about the authors' network, whose
-    code has no licence and was not read. Where that network differs from the paper's figure, it is followed: the
-    convolutions of kernel 1 in a block are depthwise, and a layer scale follows them.
+    code has no licence: nothing is copied from it. Where that network differs from the paper's figure, the network is
+    followed: the convolutions of kernel 1 in a block are depthwise, and a layer scale follows them.
     """
     check_patch_size(patch_size)
     require_monai()
