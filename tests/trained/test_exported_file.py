@@ -25,6 +25,7 @@ from nnunetv2_tpmamba.trained.exported_file import (
     write_exported_model,
 )
 from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
+from nnunetv2_tpmamba.trainers.sam_rows import nnUNetTrainerTestbed_MASAM, nnUNetTrainerTestbed_SAMed
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
 PLANS = {
@@ -37,19 +38,28 @@ DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "blob": 1},
 MODEL = "nnUNetTrainerTPMamba_tiny__nnUNetPlans__3d_fullres"
 
 
-def tiny_trainer(config):
-    return type("nnUNetTrainerTPMamba_tiny", (nnUNetTrainerTPMamba,), {"config": config})
+def tiny_trainer(config, row=nnUNetTrainerTPMamba):
+    return type("nnUNetTrainerTPMamba_tiny", (row,), {"config": config})
+
+
+ROWS = {
+    "TP-Mamba": tiny_trainer(TINY),
+    "SAMed": tiny_trainer(replace(TINY, adapter="none"), nnUNetTrainerTestbed_SAMed),
+    "MA-SAM": tiny_trainer(replace(TINY, adapter="convolution"), nnUNetTrainerTestbed_MASAM),
+}
+every_row = pytest.mark.parametrize("trained", ROWS, indirect=True)
 
 
 @pytest.fixture
-def trained(tmp_path, monkeypatch):
+def trained(request, tmp_path, monkeypatch):
     """Two folds of a tiny model, as nnU-Net leaves them, and the weights that stand for SAM's."""
-    monkeypatch.setattr(exported_model, "recursive_find_trainer_class_by_name", lambda name: tiny_trainer(TINY))
+    trainer = ROWS[getattr(request, "param", "TP-Mamba")]
+    monkeypatch.setattr(exported_model, "recursive_find_trainer_class_by_name", lambda name: trainer)
     sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
     model = tmp_path / "results" / PLANS["dataset_name"] / MODEL
     networks = {}
     for fold in ("0", "1"):
-        network = networks[fold] = TPMamba(1, 2, TINY)
+        network = networks[fold] = trainer.build_network(1, 2, (32, 32, 32))
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter)
         network.load_sam(sam)
@@ -72,6 +82,7 @@ def exported(trained):
     return trained
 
 
+@every_row
 def test_comes_back_bit_for_bit(exported, tmp_path):
     model = install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
     assert model.relative_to(tmp_path / "elsewhere") == exported.model.relative_to(tmp_path / "results")
@@ -86,6 +97,7 @@ def test_comes_back_bit_for_bit(exported, tmp_path):
     assert json.loads((model / "dataset.json").read_text()) == DATASET
 
 
+@every_row
 def test_holds_no_weight_of_sams_and_none_twice(exported):
     _, folds = read_exported_model(exported.file)
     for fold, tensors in folds.items():
