@@ -4,7 +4,7 @@
 al., ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own default.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -66,3 +66,7 @@ class TPMambaConfig:
     def token_size(self) -> int:
         """Voxels of the input on a side of a token."""
         return self.encoder_patch_size // self.in_plane_upsample
+
+
+MASAM_CONFIG = replace(TPMambaConfig(), adapter="convolution", adapter_dim=384)
+"""MA-SAM's adapters, two of 384 channels per block (its authors' ``adapter_channels``), in the paper's network."""

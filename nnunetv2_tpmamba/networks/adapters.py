@@ -22,7 +22,7 @@ class ConvAdapter(nn.Module):
 
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.down = nn.Linear(embed_dim, hidden_dim, bias=False)
         self.conv = nn.Conv3d(hidden_dim, hidden_dim, (3, 1, 1), padding=(1, 0, 0))
         self.up = _zero_linear(hidden_dim, embed_dim)

@@ -21,11 +21,12 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
     config = TPMambaConfig()
     needs = "a GPU, SAM's weights"
     advice_on_memory = (
-        "train a subclass with checkpointing=True in its config, or use the smaller nnUNetTrainerTPMamba_grid6"
+        "train a subclass with checkpointing=True in its config, or with in_plane_upsample=1, which is the smaller "
+        "nnUNetTrainerTPMamba_grid6 for nnUNetTrainerTPMamba"
     )
     advice_with_checkpointing = (
-        "train nnUNetTrainerTPMamba_grid6, whose slices have a quarter of the tokens, or a variant with a smaller "
-        "patch_size"
+        "train a subclass with in_plane_upsample=1 in its config, whose slices have a quarter of the tokens (for "
+        "nnUNetTrainerTPMamba that is nnUNetTrainerTPMamba_grid6), or one with a smaller patch_size in its testbed"
     )
     """What to do when a training does not fit although blocks are recomputed."""
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.configs import TINY
+from support.configs import TINY, wake_up
 
 from nnunetv2_tpmamba.config import MASAM_CONFIG
 from nnunetv2_tpmamba.networks.baselines.masam import MASAM
@@ -14,16 +14,6 @@ CONFIG = replace(TINY, adapter="convolution", adapter_dim=16)
 
 def random_volume(*shape):
     return torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def awake(config=CONFIG, channels=1):
-    """A network whose layers that start at zero have weights, as after a first step."""
-    torch.manual_seed(0)
-    network = MASAM(channels, 2, config)
-    for name, parameter in network.named_parameters():
-        if name.endswith(".up.weight") or "lora_b" in name:
-            torch.nn.init.normal_(parameter, std=0.02)
-    return network
 
 
 def test_the_adapters_have_the_known_size():
@@ -57,7 +47,7 @@ def test_adapters_come_before_the_first_norm_and_between_attention_and_mlp():
 
 @pytest.mark.parametrize(("places", "seen"), [((), 0), (("before_attention",), 1), (("before_mlp",), 1), (None, 2)])
 def test_an_adapter_sees_the_next_slices_and_the_block_only_its_own(places, seen):
-    network = awake()
+    network = wake_up(MASAM(1, 2, CONFIG))
     for place in {"before_attention", "before_mlp"} - set(places if places is not None else network.adapters[0]):
         network.adapters[0][place].up.weight.data.zero_()
     volume = random_volume(7, 16, 16).requires_grad_()
@@ -91,7 +81,7 @@ def test_what_trains_gets_a_gradient_and_what_is_frozen_stays():
 
 
 def test_recomputing_changes_memory_and_nothing_else():
-    network, volume, results = awake(), random_volume(3, 16, 16), []
+    network, volume, results = wake_up(MASAM(1, 2, CONFIG)), random_volume(3, 16, 16), []
     for network.checkpointing in (False, True):
         kept = []
         network.zero_grad()
@@ -106,14 +96,14 @@ def test_recomputing_changes_memory_and_nothing_else():
 
 
 def test_a_block_with_its_adapters_compiles_without_graph_breaks():
-    network, stack = awake(), torch.randn(1, 3, 4, 4, CONFIG.embed_dim)
+    network, stack = wake_up(MASAM(1, 2, CONFIG)), torch.randn(1, 3, 4, 4, CONFIG.embed_dim)
     block, adapters = network.encoder.blocks[0], network.adapters[0]
     compiled = torch.compile(network.run_block, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(block, adapters, stack), network.run_block(block, adapters, stack))
 
 
 def test_finite_under_fp16_where_sams_features_are_large():
-    network = awake()
+    network = wake_up(MASAM(1, 2, CONFIG))
     network.encoder.pos_embed.data.mul_(1e6)
     with torch.autocast("cpu", dtype=torch.float16):
         assert network.features(random_volume(3, 16, 16))[0].abs().max() > 1e4
