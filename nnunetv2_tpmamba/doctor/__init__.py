@@ -8,11 +8,12 @@ from functools import partial
 
 from .finding import Finding
 from .folders import PREPROCESSED, RAW, RESULTS, check_folder, check_raw
-from .installation import SEARCHED, check_trainer, check_versions
+from .installation import SEARCHED, check_monai, check_trainer, check_versions
 from .training import check_device, check_models, check_sam, check_scan, check_step
 
 CHECKS: dict[str, Callable[[], Finding]] = {
     "versions": check_versions,
+    "MONAI": check_monai,
     SEARCHED: check_trainer,
     RAW: check_raw,
     PREPROCESSED: partial(check_folder, PREPROCESSED, is_written=True),

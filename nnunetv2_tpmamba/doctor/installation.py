@@ -74,6 +74,17 @@ def reinstalling(name: str) -> tuple[str, ...]:
     return (pip, f"or, to have both for the CPU only: {pip} --index-url https://download.pytorch.org/whl/cpu")
 
 
+def check_monai() -> Finding:
+    """Look for MONAI, without which the paper's method can be trained, but not all that it is compared with."""
+    from nnunetv2_tpmamba.networks.baselines.monai import ADVICE, OLDEST, find_problem
+
+    problem = find_problem()
+    if problem:
+        text = f"{problem}; trainers whose networks need MONAI cannot be used before {OLDEST} or newer is there"
+        return Finding(NOTE, text, (ADVICE,))
+    return Finding(OK, f"MONAI {metadata.version('monai')}")
+
+
 def check_trainer() -> Finding:
     """Check that nnU-Net finds the trainer through ``nnUNet_extTrainer``, and that the class can be pickled."""
     value = os.environ.get(SEARCHED, "")

@@ -126,6 +126,21 @@ def test_package_is_missing(monkeypatch):
     assert checks.check_versions() == Finding("FAIL", "torch is not installed", ("pip install torch",))
 
 
+@pytest.mark.parametrize("found", [None, "1.4.0"])
+def test_monai_is_missing_or_too_old(monkeypatch, found):
+    def version(name):
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr("nnunetv2_tpmamba.networks.baselines.monai.version", version)
+    finding = checks.check_monai()
+    assert finding.state == "note"
+    problem = "MONAI is not installed" if found is None else "MONAI 1.4.0 is installed"
+    assert finding.text.startswith(f"{problem}; trainers whose networks need MONAI cannot be used")
+    assert finding.advice[0].startswith("pip install 'monai>=1.5'")
+
+
 def test_torchvision_of_another_source(doctor, tmp_path, monkeypatch):
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:

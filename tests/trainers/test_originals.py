@@ -7,7 +7,12 @@ import torch
 
 from nnunetv2_tpmamba.trainers import originals
 from nnunetv2_tpmamba.trainers.catalogue import trainers
-from nnunetv2_tpmamba.trainers.originals import nnUNetTrainerTestbed_nnUNet_original
+from nnunetv2_tpmamba.trainers.originals import (
+    nnUNetTrainerTestbed_MedNeXt_original,
+    nnUNetTrainerTestbed_nnUNet_original,
+    nnUNetTrainerTestbed_SwinUNETR_original,
+    nnUNetTrainerTestbed_UNETR_original,
+)
 
 ORIGINALS = {name: cls for name, cls in trainers().items() if cls.__module__ == originals.__name__}
 SGD = {"lr": 1e-2, "momentum": 0.99, "nesterov": True, "weight_decay": 3e-5}
@@ -24,6 +29,46 @@ def test_an_original_is_its_row_with_another_optimiser(name):
     numbers = original.testbed
     assert replace(numbers, initial_lr=2e-4, weight_decay=1e-2) == row.testbed
     assert numbers != row.testbed
+
+
+@pytest.fixture
+def optimized(make):
+    """Make an original's optimiser and schedule for a network of three parameters, one of them frozen."""
+
+    def optimized(cls):
+        made = make(cls, initialized=False)
+        made.network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, bias=False))
+        made.network[1].weight.requires_grad_(False)
+        return made.configure_optimizers()
+
+    return optimized
+
+
+def rates(optimizer, schedule, epochs):
+    seen = []
+    for epoch in epochs:
+        schedule.step(epoch)
+        seen.append(optimizer.param_groups[0]["lr"])
+    return seen
+
+
+@pytest.mark.parametrize("cls", [nnUNetTrainerTestbed_UNETR_original, nnUNetTrainerTestbed_SwinUNETR_original])
+def test_unetrs_learning_rate_warms_up_for_50_epochs_and_falls_by_a_cosine(optimized, cls):
+    optimizer, schedule = optimized(cls)
+    assert type(optimizer) is torch.optim.AdamW
+    (group,) = optimizer.param_groups
+    assert (group["weight_decay"], [tuple(p.shape) for p in group["params"]]) == (1e-5, [(2, 2), (2,)])
+    expected = [0, 5e-5, 1e-4, 5e-5, 0]
+    assert rates(optimizer, schedule, [0, 25, 50, 525, 999]) == pytest.approx(expected, abs=1e-9)
+    assert rates(optimizer, schedule, [25]) == pytest.approx([5e-5])  # by the epoch alone, as --c needs it
+
+
+def test_mednexts_optimiser_has_its_authors_numbers(optimized):
+    optimizer, schedule = optimized(nnUNetTrainerTestbed_MedNeXt_original)
+    assert type(optimizer) is torch.optim.AdamW
+    (group,) = optimizer.param_groups
+    assert (group["eps"], group["weight_decay"]) == (1e-4, 3e-5)
+    assert rates(optimizer, schedule, [0, 500]) == pytest.approx([1e-3, 1e-3 * 0.5**0.9])
 
 
 @pytest.fixture

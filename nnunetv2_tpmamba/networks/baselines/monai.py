@@ -11,13 +11,22 @@ ADVICE = f"pip install 'monai>={OLDEST}', or this package with its extra: pip in
 
 def require_monai() -> None:
     """Raise ``ImportError`` with one sentence of advice if MONAI is missing, too old or cannot be imported."""
+    problem = find_problem()
+    if problem:
+        raise ImportError(f"this network needs MONAI {OLDEST} or newer, but {problem}: {ADVICE}")
+
+
+def find_problem() -> str | None:
+    """What keeps MONAI from being used, such as ``"MONAI is not installed"``; None if nothing does."""
     try:
         found = version("monai")
     except PackageNotFoundError:
-        raise ImportError(f"this network needs MONAI, which is not installed: {ADVICE}") from None
+        return "MONAI is not installed"
     if Version(found) < Version(OLDEST):
-        raise ImportError(f"this network needs MONAI {OLDEST} or newer, {found} is installed: {ADVICE}")
+        return f"MONAI {found} is installed"
     try:
         import_module("monai.networks.nets")
     except Exception as error:  # whatever a broken installation raises
-        raise ImportError(f"MONAI {found} is installed, but importing it fails ({error}): {ADVICE}") from error
+        first_line = str(error).partition("\n")[0]
+        return f"MONAI {found} cannot be imported ({type(error).__name__}: {first_line})"
+    return None

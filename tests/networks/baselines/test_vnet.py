@@ -35,3 +35,9 @@ def test_a_patch_it_cannot_take_is_refused(patch_size, good):
     message = rf"patch size \({str(patch_size)[1:-1]}\): the sides must be multiples of 16 and at least 32; set .*e.g. "
     with pytest.raises(ValueError, match=message + rf"\({str(good)[1:-1]}\)"):
         build_vnet(1, 2, patch_size)
+
+
+def test_every_parameter_gets_a_gradient_from_a_batch_of_one():
+    network = build_vnet(3, 2, SMALLEST)
+    network(torch.rand(1, 3, *SMALLEST)).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
