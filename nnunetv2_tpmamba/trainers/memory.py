@@ -76,7 +76,8 @@ def without_data(network: nn.Module) -> nn.Module:
     Args:
         network: on any device, the meta device included; it stays as it is.
     """
-    empty: dict[int, Tensor] = {id(x): torch.empty(x.shape, dtype=x.dtype) for x in network.buffers()}
+    plain = [x for module in network.modules() for x in vars(module).values() if isinstance(x, Tensor)]  # as MONAI's
+    empty: dict[int, Tensor] = {id(x): torch.empty(x.shape, dtype=x.dtype) for x in (*network.buffers(), *plain)}
     empty |= {id(p): nn.Parameter(torch.empty(p.shape, dtype=p.dtype), p.requires_grad) for p in network.parameters()}
     return copy.deepcopy(network, empty)  # the memo of deepcopy: tensors to take instead of copies
 

@@ -136,3 +136,10 @@ def test_every_output_of_deep_supervision_is_counted():
 
     one, three = (training_step_bytes(Heads(n), (1, 1, 32, 32, 32), None) for n in (1, 3))
     assert three > 2 * one
+
+
+def test_counts_a_network_with_a_tensor_that_is_no_buffer():
+    with torch.device("meta"):
+        network = torch.nn.Conv3d(1, 2, 1)
+        network.kept = torch.empty(0)  # as MONAI's attention has one
+    assert training_step_bytes(network, (1, 1, 8, 8, 8), None) > 0
