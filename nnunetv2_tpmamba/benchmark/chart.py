@@ -1,6 +1,7 @@
-"""A picture of the results: ratios of time and of peak memory, and the operations of the adapters."""
+"""A picture of the results: ratios of time and of peak memory, and what adapters cost, as the paper's figure 1(c)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -14,16 +15,18 @@ from .task import Row
 WIDTH, LINE = 11.0, 0.24  # inches, of the whole picture and of a line in it
 MARGIN = 0.7  # inches above and below a panel, for its title and its axis
 LEFT, RIGHT = 0.47, 0.96  # where the bars' axes begin and end, as parts of the picture's width
-EDGE = 0.02 - LEFT / (RIGHT - LEFT)  # where titles begin at the picture's left edge, as a part of the axes' width
+EDGE = 0.02  # where titles begin, likewise
+WORK_AND_SIZE = ((0.35, 0.69), (0.76, 0.94))  # the same for operations and parameters, which lie side by side
 DPI = 120
-TIME, MEMORY, WORK = "tab:blue", "tab:orange", "tab:green"
+TIME, MEMORY, WORK, SIZE = "tab:blue", "tab:orange", "tab:green", "tab:purple"
 
 
 def draw(rows: Sequence[Row], facts: Mapping[str, str], path: Path) -> None:
     """Write a PNG of ``rows``, or remove the file if they have neither ratios nor counts of operations to draw."""
     ratios = _ratio_lines(rows)
-    work = [row for row in rows if row.part == "flops" and row.flops]
-    panels = [lines for lines in (len(ratios), len(work)) if lines]
+    counted = [row for row in rows if row.part == "flops" and row.flops]
+    work = [list(group) for _, group in groupby(counted, key=lambda row: row.task)]
+    panels = [lines for lines in (len(ratios), *map(len, work)) if lines]
     if not panels:
         path.unlink(missing_ok=True)
         return
@@ -32,17 +35,19 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str], path: Path) -> None:
     FigureCanvasAgg(figure)
     top = total
 
-    def panel(lines: int) -> Axes:
+    def panel(lines: int, *sides: tuple[float, float]) -> list[Axes]:
         nonlocal top
         top -= MARGIN + lines * LINE
-        axes = figure.add_axes((LEFT, top / total, RIGHT - LEFT, lines * LINE / total))
+        height = lines * LINE / total
+        axes = [figure.add_axes((left, top / total, right - left, height)) for left, right in sides]
         top -= MARGIN
         return axes
 
     if ratios:
-        _draw_ratios(panel(len(ratios)), ratios, f"{facts['device']}, {facts['precision']}, sizes: {facts['sizes']}")
-    if work:
-        _draw_work(panel(len(work)), work)
+        (axes,) = panel(len(ratios), (LEFT, RIGHT))
+        _draw_ratios(axes, ratios, f"{facts['device']}, {facts['precision']}, sizes: {facts['sizes']}")
+    for adapters in work:
+        _draw_work(adapters, *panel(len(adapters), *WORK_AND_SIZE))
     figure.savefig(path)
 
 
@@ -62,11 +67,12 @@ def _ratio_lines(rows: Sequence[Row]) -> list[tuple[str, str, float | None]]:
 
 
 def _draw_ratios(axes: Axes, lines: Sequence[tuple[str, str, float | None]], title: str) -> None:
+    edge = _edge(axes)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
     for i, (label, colour, ratio) in enumerate(lines):
         if ratio is None:
-            axes.text(EDGE, i, label, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
+            axes.text(edge, i, label, transform=axes.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
             continue
         axes.text(-0.01, i, label, transform=axes.get_yaxis_transform(), va="center", ha="right", fontsize=9)
         axes.barh(i, ratio - 1, left=1, height=0.8, color=colour)
@@ -79,20 +85,33 @@ def _draw_ratios(axes: Axes, lines: Sequence[tuple[str, str, float | None]], tit
     _finish(axes, len(lines))
     for colour, label, x in ((TIME, "time", 0.72), (MEMORY, "peak memory", 1.0)):
         axes.text(x, 1.0, label, color=colour, transform=axes.transAxes, va="bottom", ha="right", weight="bold")
-    axes.set_title(f"Ratios; left of 1 is less\n{title}", fontsize=10, loc="left", x=EDGE)
+    axes.set_title(f"Ratios; left of 1 is less\n{title}", fontsize=10, loc="left", x=edge)
 
 
-def _draw_work(axes: Axes, rows: Sequence[Row]) -> None:
-    axes.set_xscale("log")
-    for i, row in enumerate(rows):
-        gflop = (row.flops or 0) / 1e9
-        axes.text(-0.01, i, row.name, transform=axes.get_yaxis_transform(), va="center", ha="right", fontsize=9)
-        axes.barh(i, gflop, height=0.7, color=WORK)
-        axes.annotate(digits(gflop), (gflop, i), (3, 0), textcoords="offset points", va="center").set_fontsize(8)
-    amounts = [(row.flops or 0) / 1e9 for row in rows]
-    axes.set_xlim(min(amounts) / 2, max(amounts) * 3)
-    _finish(axes, len(rows))
-    axes.set_title(f"GFLOP: {rows[0].task}", fontsize=10, loc="left", x=EDGE)
+def _draw_work(rows: Sequence[Row], work: Axes, sizes: Axes) -> None:
+    """Draw what adapters cost: multiply-adds, with a black line at a number of the paper's, and parameters."""
+    amounts = [(row.flops or 0) / 2e9 for row in rows]
+    printed = [None if row.printed is None else row.printed / 2e9 for row in rows]
+    labels = [
+        digits(ours) if theirs is None else f"{digits(ours, 4)} (the paper: {digits(theirs, 4)})"
+        for ours, theirs in zip(amounts, printed, strict=True)
+    ]
+    _draw_bars(work, amounts, labels, WORK, f"G multiply-adds: {rows[0].task}")
+    for i, (row, theirs) in enumerate(zip(rows, printed, strict=True)):
+        work.text(-0.01, i, row.name, transform=work.get_yaxis_transform(), va="center", ha="right", fontsize=9)
+        if theirs is not None:
+            work.plot([theirs, theirs], [i - 0.45, i + 0.45], color="black", linewidth=2)
+    amounts = [(row.parameters or 0) / 1e6 for row in rows]
+    _draw_bars(sizes, amounts, list(map(digits, amounts)), SIZE, "M parameters")
+
+
+def _draw_bars(axes: Axes, amounts: Sequence[float], labels: Sequence[str], colour: str, title: str) -> None:
+    axes.barh(range(len(amounts)), amounts, height=0.7, color=colour)
+    for i, (amount, label) in enumerate(zip(amounts, labels, strict=True)):
+        axes.annotate(label, (amount, i), (4, 0), textcoords="offset points", va="center").set_fontsize(8)
+    axes.set_xlim(0, max(amounts) * 1.3)
+    _finish(axes, len(amounts))
+    axes.set_title(title, fontsize=10, loc="left", x=_edge(axes) if colour == WORK else 0)
 
 
 def _finish(axes: Axes, lines: int) -> None:
@@ -103,3 +122,9 @@ def _finish(axes: Axes, lines: int) -> None:
     axes.grid(axis="x", alpha=0.3)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
+
+
+def _edge(axes: Axes) -> float:
+    """Where the picture's left edge is, in parts of the width of these axes."""
+    box = axes.get_position()
+    return (EDGE - box.x0) / box.width

@@ -142,6 +142,7 @@ class _Entry:
             peak_bytes=max(self.peaks) if self.peaks else None,
             against=self.contestant.against or "",
             flops=self.contestant.flops,
+            printed=self.contestant.printed,
             parameters=self.contestant.parameters,
             trainable=self.contestant.trainable,
             counted_bytes=self.contestant.counted_bytes,

@@ -84,6 +84,8 @@ def table(rows: Sequence[Row], rate: float | None) -> str:
         "time ratio": lambda row: "" if row.time_ratio is None else digits(row.time_ratio),
         "memory ratio": lambda row: "" if row.memory_ratio is None else digits(row.memory_ratio),
         "operations": lambda row: "" if row.flops is None else f"{digits(row.flops / 1e9)} GFLOP",
+        "multiply-adds": lambda row: _multiply_adds(row.flops) if row.part == "flops" else "",
+        "in the paper": lambda row: _multiply_adds(row.printed),
         "of the device's rate": lambda row: _share(row, rate),
         "parameters": lambda row: "" if row.parameters is None else f"{digits(row.parameters / 1e6)} M",
         "which train": lambda row: "" if row.trainable is None else f"{digits(row.trainable / 1e6)} M",
@@ -108,6 +110,8 @@ def summary(row: Row) -> str:
         facts.append(size(row.peak_bytes))
     if row.flops is not None and row.seconds is None:
         facts.append(f"{digits(row.flops / 1e9)} GFLOP")
+    if row.printed is not None:
+        facts.append(f"{_multiply_adds(row.flops)} multiply-adds (the paper: {_multiply_adds(row.printed)})")
     return f"{row.name}: {', '.join(facts)}"
 
 
@@ -125,9 +129,14 @@ def size(num_bytes: float) -> str:
     return f"{digits(num_bytes / 2**30)} GiB" if num_bytes >= 2**30 else f"{digits(num_bytes / 2**20)} MiB"
 
 
-def digits(number: float) -> str:
-    """Write a number with at least three digits, and without an exponent unless it is tiny."""
-    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
+def digits(number: float, least: int = 3) -> str:
+    """Write a number with at least three digits, or as many as asked for, and without an exponent unless it is tiny."""
+    return f"{number:.0f}" if abs(number) >= 10 ** (least - 1) else f"{number:.{least}g}"
+
+
+def _multiply_adds(flops: float | None) -> str:
+    """Half of the operations, with the four digits that the paper prints."""
+    return "" if flops is None else f"{digits(flops / 2e9, 4)} G"
 
 
 def _share(row: Row, rate: float | None) -> str:

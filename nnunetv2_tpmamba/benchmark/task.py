@@ -15,6 +15,7 @@ class Contestant:
         warm_up: is called once before the measurement; None for ``call`` itself.
         held: counts the bytes that belong to it before a call, such as a network's weights.
         flops: floating-point operations of one call, if they are known.
+        printed: floating-point operations that the paper gives it, if it does.
         parameters, trainable: how many numbers it has, and how many of them are trained.
         counted_bytes: the peak of its memory, held weights included, if that was counted instead of measured.
         note: what a reader of the table should know.
@@ -26,6 +27,7 @@ class Contestant:
     warm_up: Callable[[], object] | None = None
     held: Callable[[], int] = lambda: 0
     flops: float | None = None
+    printed: float | None = None
     parameters: int | None = None
     trainable: int | None = None
     counted_bytes: int | None = None
@@ -61,7 +63,7 @@ class Row:
         peak_bytes: the most memory it took, including what it holds between calls.
         against: the contestant it is compared with; "" for the one that the others are compared with.
         time_ratio, memory_ratio: its median and peak divided by the other's; below 1 is less.
-        flops, parameters, trainable, counted_bytes, note: as in :class:`Contestant`.
+        flops, printed, parameters, trainable, counted_bytes, note: as in :class:`Contestant`.
         error: why there is no result; "" if there is one.
     """
 
@@ -75,6 +77,7 @@ class Row:
     time_ratio: float | None = None
     memory_ratio: float | None = None
     flops: float | None = None
+    printed: float | None = None
     parameters: int | None = None
     trainable: int | None = None
     counted_bytes: int | None = None
