@@ -21,10 +21,22 @@ torch_save = torch.save
 
 
 class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
-    """Five epochs, a checkpoint after each, and random numbers that depend on the epoch alone."""
+    """Five epochs of a network that takes no time, and random numbers that depend on the epoch alone."""
 
+    config = replace(
+        nnUNetTrainerTPMamba_demo.config,
+        embed_dim=32,
+        num_heads=2,
+        adapter_dim=8,
+        decoder_dim=8,
+        checkpointing=False,  # None would count the memory of a step at each start, for seconds
+    )
     testbed = replace(
-        nnUNetTrainerTPMamba_demo.testbed, num_epochs=5, num_iterations_per_epoch=2, num_val_iterations_per_epoch=1
+        nnUNetTrainerTPMamba_demo.testbed,
+        patch_size=(16, 32, 32),
+        num_epochs=5,
+        num_iterations_per_epoch=2,
+        num_val_iterations_per_epoch=1,
     )
     checkpoint_every = 1
 
@@ -36,6 +48,10 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
     def initialize(self, pretrained=True):
         torch.manual_seed(0)
         super().initialize(pretrained)
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.logger.plot_progress_png = lambda folder: None  # it takes longer than such an epoch
 
     def on_train_epoch_start(self):
         self.steps = 0
@@ -95,12 +111,11 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
 class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
     """The demo's trainer for 200 epochs, a checkpoint after every fifth."""
 
-    testbed = replace(nnUNetTrainerTPMamba_killed.testbed, num_epochs=200)
+    config = nnUNetTrainerTPMamba_demo.config
+    testbed = replace(
+        nnUNetTrainerTPMamba_killed.testbed, num_epochs=200, patch_size=nnUNetTrainerTPMamba_demo.testbed.patch_size
+    )
     checkpoint_every = 5
-
-    def on_train_start(self):
-        super().on_train_start()
-        self.logger.plot_progress_png = lambda folder: None  # it takes longer than such an epoch
 
 
 def write_partly_and_die(content, filename, part):
