@@ -77,12 +77,11 @@ def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):
     assert of_two["mean"]["mean"] == {"mean": np.mean(draws), "spread": np.std(draws, ddof=1), "n": 2}
     assert (data.root / "out" / "training_size.png").is_file()
     protocol = data.preprocessed / "fewshot.json"
-    for damaged in ("{", '{"folds": [{}]}', protocol.read_text().replace('"case_3"', '"case_0"')):
-        protocol.write_text(damaged)
-        again = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", "--overwrite")
-        assert [group["title"] for group in again["groups"]] == ["5 folds"]
-        assert "fewshot.json does not belong to the present splits_final.json" in "".join(again["notes"])
-        assert not (data.root / "out" / "training_size.png").exists(), "is of the former report"
+    protocol.write_text(protocol.read_text().replace('"case_3"', '"case_0"'))
+    again = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", "--overwrite")
+    assert [group["title"] for group in again["groups"]] == ["5 folds"]
+    assert "fewshot.json does not belong to the present splits_final.json" in "".join(again["notes"])
+    assert not (data.root / "out" / "training_size.png").exists(), "is of the former report"
     # two cases, tested twice each, are two pairs
     assert report["groups"][2]["paired"]["Other"]["Dice"]["n"] == 2
 

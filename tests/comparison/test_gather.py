@@ -108,6 +108,13 @@ class TestGroups:
         assert group.title == "3 folds"
         assert notes == ("fewshot.json does not belong to the present splits_final.json and is not used.",)
 
+    @pytest.mark.parametrize("damaged", ["{", '{"folds": [{}]}'])
+    def test_a_damaged_protocol_is_not_used(self, protocol, damaged):
+        protocol.write_text(damaged)
+        (group,), notes = groups_of(protocol, ["0", "1", "2", "3", "4"], SPLITS)
+        assert group.title == "5 folds"
+        assert notes == ("fewshot.json does not belong to the present splits_final.json and is not used.",)
+
 
 def test_damaged_splits_are_said(trainings):
     trainings.train("A", 0)
