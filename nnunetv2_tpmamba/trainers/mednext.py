@@ -17,8 +17,8 @@ class nnUNetTrainerTestbed_MedNeXt(NeedsMONAI, nnUNetTrainerTestbed):
         name="MedNeXt",
         source="MONAI's MedNeXt with the authors' down blocks, Apache-2.0",
         dice={24: 83.1, 6: 71.9, 3: 53.5},
-        differs="The authors train with AdamW at 1e-3 and eps 1e-4 on patches of 128 x 128 x 128. The paper names no "
-        "size.",
+        differs="The authors train with AdamW at 1e-3 and eps 1e-4 on patches of 128 x 128 x 128. The loss weighs all "
+        "five outputs, as theirs does; nnU-Net's would leave out the coarsest. The paper names no size.",
     )
     deep_supervision = True
     size = "L"
