@@ -1,6 +1,6 @@
 """The rows of the paper's table 1 that have no SAM: other networks on the same testbed."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -191,3 +191,45 @@ class nnUNetTrainerTestbed_UXNet(NeedsMONAI, nnUNetTrainerTestbed):
         from nnunetv2_tpmamba.networks.baselines.uxnet import build_uxnet
 
         return build_uxnet(input_channels, num_classes, patch_size)
+
+
+class nnUNetTrainerTestbed_UMambaBot(nnUNetTrainerTestbed_nnUNet):
+    """Ma et al., "U-Mamba", 2024; its residual U-Net with a Mamba layer at the bottleneck, planned as nnU-Net's."""
+
+    row = Row(
+        table="table 1",
+        name="U-Mamba",
+        source="written from the facts of bowang-lab/U-Mamba, Apache-2.0",
+        dice={24: 81.9, 6: 68.6, 3: 50.0},
+        differs="The paper does not say whether it compares with U-Mamba Bot or Enc, so its Dice stands with both. The "
+        "authors train with SGD at 1e-2 on batches of at least 2. The residual stream is float32 under fp16 autocast.",
+    )
+    mamba: Literal["bottleneck", "encoder", "none"] = "bottleneck"
+
+    @classmethod
+    def build_topology(
+        cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...], topology: dict[str, Any]
+    ) -> nn.Module:
+        from nnunetv2_tpmamba.networks.baselines.umamba import build_umamba
+
+        sizes = {name: topology["arch_kwargs"][name] for name in ("features_per_stage", "strides", "kernel_sizes")}
+        return build_umamba(input_channels, num_classes, patch_size, mamba=cls.mamba, **sizes)
+
+
+class nnUNetTrainerTestbed_UMambaEnc(nnUNetTrainerTestbed_UMambaBot):
+    """Ma et al., "U-Mamba", 2024; as nnUNetTrainerTestbed_UMambaBot, with a Mamba layer after each encoder stage."""
+
+    mamba = "encoder"
+
+
+class nnUNetTrainerTestbed_UMambaNone(nnUNetTrainerTestbed_UMambaBot):
+    """U-Mamba without its Mamba layer, the control that shows what the layer adds to the residual U-Net around it."""
+
+    row = Row(
+        table="table 1",
+        name="U-Mamba without Mamba",
+        source="as U-Mamba",
+        dice={},
+        differs="A control that the paper does not have; nnU-Net Revisited (MICCAI 2024) found it as good as U-Mamba.",
+    )
+    mamba = "none"

@@ -12,7 +12,13 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from timm.scheduler import CosineLRScheduler
 
-from .baselines import nnUNetTrainerTestbed_nnUNet, nnUNetTrainerTestbed_SwinUNETR, nnUNetTrainerTestbed_UNETR
+from .baselines import (
+    nnUNetTrainerTestbed_nnUNet,
+    nnUNetTrainerTestbed_SwinUNETR,
+    nnUNetTrainerTestbed_UMambaBot,
+    nnUNetTrainerTestbed_UMambaEnc,
+    nnUNetTrainerTestbed_UNETR,
+)
 from .mednext import nnUNetTrainerTestbed_MedNeXt
 from .safe import nnUNetTrainerSafe
 from .testbed import nnUNetTrainerTestbed
@@ -72,3 +78,19 @@ class nnUNetTrainerTestbed_MedNeXt_original(nnUNetTrainerTestbed_MedNeXt):
             self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay, eps=1e-4
         )
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+
+class nnUNetTrainerTestbed_UMambaBot_original(NnUNetsSGD, nnUNetTrainerTestbed_UMambaBot):
+    """nnUNetTrainerTestbed_UMambaBot with the authors' optimiser, nnU-Net's SGD at 1e-2 with momentum 0.99.
+
+    The authors' are the network, its deep supervision and initialisation, optimiser, learning rate, weight decay
+    of 3e-5 and schedule, which they take from nnU-Net. What the testbed's are, nnUNetTrainerTestbed_nnUNet_original says.
+    """
+
+
+class nnUNetTrainerTestbed_UMambaEnc_original(NnUNetsSGD, nnUNetTrainerTestbed_UMambaEnc):
+    """nnUNetTrainerTestbed_UMambaEnc with the authors' optimiser, nnU-Net's SGD at 1e-2 with momentum 0.99.
+
+    What is the authors' and what the testbed's is as for nnUNetTrainerTestbed_UMambaBot_original. They also offer this
+    network without autocast; here only its Mamba layers and its residual stream are in float32 under autocast.
+    """
