@@ -84,7 +84,8 @@ class nnUNetTrainerTestbed_UMambaBot_original(NnUNetsSGD, nnUNetTrainerTestbed_U
     """nnUNetTrainerTestbed_UMambaBot with the authors' optimiser, nnU-Net's SGD at 1e-2 with momentum 0.99.
 
     The authors' are the network, its deep supervision and initialisation, optimiser, learning rate, weight decay
-    of 3e-5 and schedule, which they take from nnU-Net. What the testbed's are, nnUNetTrainerTestbed_nnUNet_original says.
+    of 3e-5 and schedule, which they take from nnU-Net. The testbed's are the same things as in
+    nnUNetTrainerTestbed_nnUNet_original.
     """
 
 
