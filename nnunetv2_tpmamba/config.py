@@ -51,7 +51,10 @@ class TPMambaConfig:
     lora_rank: int = 64  # code (16 * 4), on q and v of every block; 0 = no LoRA
     adapter: Literal["tri-plane", "convolution", "attention", "none"] = "tri-plane"  # after every block, paper 2.1
     adapter_dim: int = 96  # r, paper table 4
-    dilations: tuple[int, ...] = (1, 2, 4, 8)  # paper 2.2
+    conv_kernel: int = 3  # slices that a convolution along depth reads, paper 2.2 and table 2
+    dilations: tuple[int, ...] = (1, 2, 4, 8)  # paper 2.2; (1,) = a single convolution, () = none
+    planes: tuple[str, ...] = ("hw", "dw", "dh")  # that Mamba blocks read, paper 2.2; also "volume"; () = no Mamba
+    bidirectional: bool = False  # each plane is also read backwards, by a Mamba block of its own; not the paper's
     d_state: int = 16  # Mamba and code
     d_conv: int = 4  # Mamba and code
     expand: int = 2  # Mamba and code

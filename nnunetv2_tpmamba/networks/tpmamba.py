@@ -153,7 +153,10 @@ def build_adapter(config: TPMambaConfig) -> nn.Module:
             return TriPlaneMamba(
                 embed_dim=config.embed_dim,
                 hidden_dim=config.adapter_dim,
+                conv_kernel=config.conv_kernel,
                 dilations=config.dilations,
+                planes=config.planes,
+                bidirectional=config.bidirectional,
                 d_state=config.d_state,
                 d_conv=config.d_conv,
                 expand=config.expand,

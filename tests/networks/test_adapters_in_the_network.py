@@ -13,6 +13,10 @@ CHANGES = {
     "convolution": {"adapter": "convolution"},
     "attention": {"adapter": "attention"},
     "none": {"adapter": "none"},
+    "convolutions alone": {"planes": (), "conv_kernel": 5},
+    "planes alone": {"dilations": (), "conv_kernel": 1},
+    "neither": {"planes": (), "dilations": ()},
+    "volume in both directions": {"planes": ("volume",), "bidirectional": True},
 }
 VOLUME = (1, 1, 4, 16, 16)
 
@@ -61,9 +65,9 @@ def test_finite_under_fp16_at_extreme_scales(config):
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("adapter", ["convolution", "attention"])
-def test_compiles_without_graph_breaks(tiny_config, adapter):
-    network = wake_up(TPMamba(1, 2, replace(tiny_config, adapter=adapter))).eval()
+@pytest.mark.parametrize("name", ["convolution", "attention", "neither", "volume in both directions"])
+def test_compiles_without_graph_breaks(tiny_config, name):
+    network = wake_up(TPMamba(1, 2, replace(tiny_config, **CHANGES[name]))).eval()
     volume = torch.rand(1, 1, 2, 16, 16)
     with torch.no_grad():
         compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
