@@ -182,7 +182,7 @@ class nnUNetTrainerTPMamba_nomamba(nnUNetTrainerTPMamba):
     """Control: the paper without its Mamba blocks; the same network as _ms3_only."""
 
     config = NO_MAMBA
-    row = control("no Mamba", "Whether a gain comes from Mamba or from the convolutions.")
+    row = control("no Mamba", "It shows whether a gain comes from Mamba or from the convolutions.")
 
 
 class nnUNetTrainerTPMamba_bidirectional(nnUNetTrainerTPMamba):
