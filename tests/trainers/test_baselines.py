@@ -134,3 +134,15 @@ def test_a_patch_that_the_network_cannot_take_is_refused_before_anything_is_made
 
     with pytest.raises(ValueError, match=r"patch size \(8, 16, 16\): use \(64, 64, 64\)"):
         make(nnUNetTrainerTestbed_picky, initialized=False)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in trainers().items() if "MONAI" in cls.needs])
+def test_a_row_is_refused_at_once_where_monai_is_too_old(make, monkeypatch, name):
+    monkeypatch.setattr("nnunetv2_tpmamba.networks.baselines.monai.version", lambda name: "1.4.0")
+    with pytest.raises(ImportError, match=r"needs MONAI 1.5 or newer, but MONAI 1.4.0 is installed: pip install"):
+        make(trainers()[name], initialized=False)
+
+
+def test_rows_of_other_networks_work_without_monai(make, monkeypatch):
+    monkeypatch.setattr("nnunetv2_tpmamba.networks.baselines.monai.version", lambda name: "1.4.0")
+    make(nnUNetTrainerTestbed_nnUNet_small)
