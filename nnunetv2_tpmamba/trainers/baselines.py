@@ -1,5 +1,6 @@
 """The rows of the paper's table 1 that have no SAM: other networks on the same testbed."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
@@ -198,10 +199,10 @@ class nnUNetTrainerTestbed_UMambaBot(nnUNetTrainerTestbed_nnUNet):
 
     row = Row(
         table="table 1",
-        name="U-Mamba",
+        name="U-Mamba Bot",
         source="written from the facts of bowang-lab/U-Mamba, Apache-2.0",
         dice={24: 81.9, 6: 68.6, 3: 50.0},
-        differs="The paper does not say whether it compares with U-Mamba Bot or Enc, so its Dice stands with both. The "
+        differs="The paper prints U-Mamba and does not say whether Bot or Enc, so its Dice stands with both. The "
         "authors train with SGD at 1e-2 on batches of at least 2. The residual stream is float32 under fp16 autocast.",
     )
     mamba: Literal["bottleneck", "encoder", "none"] = "bottleneck"
@@ -219,6 +220,11 @@ class nnUNetTrainerTestbed_UMambaBot(nnUNetTrainerTestbed_nnUNet):
 class nnUNetTrainerTestbed_UMambaEnc(nnUNetTrainerTestbed_UMambaBot):
     """Ma et al., "U-Mamba", 2024; as nnUNetTrainerTestbed_UMambaBot, with a Mamba layer after each encoder stage."""
 
+    row = replace(
+        nnUNetTrainerTestbed_UMambaBot.row,
+        name="U-Mamba Enc",
+        differs="As U-Mamba Bot. It takes patches of the testbed's size only, for whose voxels it has weights.",
+    )
     mamba = "encoder"
 
 
@@ -228,8 +234,8 @@ class nnUNetTrainerTestbed_UMambaNone(nnUNetTrainerTestbed_UMambaBot):
     row = Row(
         table="table 1",
         name="U-Mamba without Mamba",
-        source="as U-Mamba",
+        source="as U-Mamba Bot",
         dice={},
-        differs="A control that the paper does not have; nnU-Net Revisited (MICCAI 2024) found it as good as U-Mamba.",
+        differs="A control that the paper does not have; nnU-Net Revisited (MICCAI 2024) found it as good.",
     )
     mamba = "none"
