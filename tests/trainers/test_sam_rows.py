@@ -12,6 +12,7 @@ from support.tiny_trainer import batch, changed_since, nnUNetTrainerTPMamba_tiny
 
 from nnunetv2_tpmamba import TPMamba
 from nnunetv2_tpmamba.trainers import sam
+from nnunetv2_tpmamba.trainers.ablations import nnUNetTrainerTPMamba_lora
 from nnunetv2_tpmamba.trainers.sam_rows import nnUNetTrainerTestbed_MASAM, nnUNetTrainerTestbed_SAMed
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
@@ -31,7 +32,7 @@ both = pytest.mark.parametrize("cls", [nnUNetTrainerTestbed_SAMed_tiny, nnUNetTr
 
 def test_rows_differ_from_tpmamba_in_nothing_but_the_adapters():
     config = nnUNetTrainerTPMamba.config
-    assert nnUNetTrainerTestbed_SAMed.config == replace(config, adapter="none")
+    assert nnUNetTrainerTestbed_SAMed.config == nnUNetTrainerTPMamba_lora.config == replace(config, adapter="none")
     assert nnUNetTrainerTestbed_MASAM.config == replace(config, adapter="convolution", adapter_dim=384)
     assert nnUNetTrainerTestbed_SAMed.testbed == nnUNetTrainerTestbed_MASAM.testbed == nnUNetTrainerTPMamba.testbed
 
