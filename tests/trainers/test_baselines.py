@@ -145,4 +145,4 @@ def test_a_row_is_refused_at_once_where_monai_is_too_old(make, monkeypatch, name
 
 def test_rows_of_other_networks_work_without_monai(make, monkeypatch):
     monkeypatch.setattr("nnunetv2_tpmamba.networks.baselines.monai.version", lambda name: "1.4.0")
-    make(nnUNetTrainerTestbed_nnUNet_small)
+    make(nnUNetTrainerTestbed_nnUNet_small, initialized=False)
