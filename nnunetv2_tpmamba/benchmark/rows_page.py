@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunetv2_tpmamba.trainers import catalogue
@@ -12,7 +12,14 @@ from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 from .report import digits
 from .rows import STEP, Counts, Trainer, count
 
-SECTIONS = ("table 1", "table 2", "table 3", "table 4", "figure 1(c)")  # what else rows name as theirs comes after
+OURS: Trainer = nnUNetTrainerTPMamba
+AGAIN: Mapping[str, tuple[str, Mapping[int, float]]] = {
+    "table 2": ("MS conv (k=3)", {6: 78.9}),
+    "table 3": ("tri-plane", {6: 78.7}),
+    "table 4": ("r = 96", {6: 78.9}),
+    "figure 1(c)": ("TP-Mamba", {}),
+}
+"""What the paper calls its own method in the tables after the first, in its order, and the Dice printed there."""
 UNKNOWN = "-"
 INTRODUCTION = """\
 # The rows of the paper's tables
@@ -36,6 +43,9 @@ The numbers are not a ranking. None of the trainers has been trained on the pape
   weights, gradients, AdamW's moments and what the backward pass reads. A device needs about a quarter more.
 - **Seconds per iteration** are measured: forward, loss, backward, clipping and AdamW, batch of one, random data.
 - **Dice** is what the paper prints for BTCV, in %, by the number of training cases.
+- **Tables 2 and 3** can be read in two ways ([paper map](paper-map.md)): as a change of the full module (reading A), or
+  as the part alone (reading B, names that end in `_only`). The printed Dice belongs to one of them; the paper does not
+  say to which.
 """
 CONTEXT = """\
 ## What others measured, as context
@@ -136,12 +146,16 @@ def as_page(counts: Mapping[str, Counts], measured: Sequence[Measured]) -> str:
     return "\n".join(pieces)
 
 
-def _sections() -> dict[str, dict[str, Trainer]]:
-    """The rows by table, in the paper's order, in which its own method comes last."""
-    rows = sorted(catalogue.rows().items(), key=lambda item: issubclass(item[1], nnUNetTrainerTPMamba))
-    titles = dict.fromkeys([*SECTIONS, *(_row(trainer).table for _, trainer in rows)])
-    sections = {title: {name: trainer for name, trainer in rows if _row(trainer).table == title} for title in titles}
-    return {title: trainers for title, trainers in sections.items() if trainers}
+def _sections() -> dict[str, list[tuple[Trainer, Row]]]:
+    """The rows by table, in the paper's order; the paper's own method is the last of each."""
+    sections: dict[str, list[tuple[Trainer, Row]]] = {title: [] for title in ("table 1", *AGAIN)}
+    for trainer in sorted(catalogue.rows().values(), key=lambda trainer: trainer is OURS):
+        row = _row(trainer)
+        sections.setdefault(row.table, []).append((trainer, row))
+    for title, (name, dice) in AGAIN.items():
+        again = replace(_row(OURS), table=title, name=name, dice=dice, differs="As in table 1.")
+        sections[title].append((OURS, again))
+    return sections
 
 
 def _row(trainer: Trainer) -> Row:
@@ -149,19 +163,20 @@ def _row(trainer: Trainer) -> Row:
     return trainer.row
 
 
-def _numbers(rows: Mapping[str, Trainer], counts: Mapping[str, Counts], measured: Sequence[Measured]) -> str:
-    cases = sorted({n for trainer in rows.values() for n in _row(trainer).dice}, reverse=True)
+def _numbers(rows: Sequence[tuple[Trainer, Row]], counts: Mapping[str, Counts], measured: Sequence[Measured]) -> str:
+    cases = sorted({n for _, row in rows for n in row.dice}, reverse=True)
     dice = [f"Dice, {n} cases" for n in cases]
     header = ("row", "trainer", "parameters", "trained", "GMAC", "memory, GB", "s, CPU", "s, GPU", *dice)
 
-    def line(name: str, trainer: Trainer) -> list[str]:
+    def line(trainer: Trainer, row: Row) -> list[str]:
+        name = trainer.__name__
         has = counts[name]
         sizes = [f"{has.parameters:,}", f"{has.trained:,}", f"{has.flops / 2e9:.1f}", f"{has.step_bytes / 1e9:.1f}"]
         seconds = [_seconds(name, measured, on_gpu) for on_gpu in (False, True)]
-        printed = [str(_row(trainer).dice.get(n, UNKNOWN)) for n in cases]
-        return [_row(trainer).name, f"`{name}`", *sizes, *seconds, *printed]
+        printed = [str(row.dice.get(n, UNKNOWN)) for n in cases]
+        return [row.name, f"`{name}`", *sizes, *seconds, *printed]
 
-    return _table(header, [line(*item) for item in rows.items()])
+    return _table(header, [line(*each) for each in rows])
 
 
 def _seconds(name: str, measured: Sequence[Measured], on_gpu: bool) -> str:
@@ -169,9 +184,10 @@ def _seconds(name: str, measured: Sequence[Measured], on_gpu: bool) -> str:
     return digits(found[-1]) if found else "not measured"
 
 
-def _differences(rows: Mapping[str, Trainer]) -> str:
-    lines = [(_row(trainer).name, _row(trainer).source, _row(trainer).differs) for trainer in rows.values()]
-    return _table(("row", "source and licence", "what differs from its authors' or the paper's words"), lines)
+def _differences(rows: Sequence[tuple[Trainer, Row]]) -> str:
+    header = ("trainer", "what it is", "source and licence", "what differs from its authors' or the paper's words")
+    lines = [(f"`{each.__name__}`", catalogue.first_sentence(each), row.source, row.differs) for each, row in rows]
+    return _table(header, lines)
 
 
 def _originals() -> str:
