@@ -9,6 +9,17 @@ from .row import Row
 from .testbed import nnUNetTrainerTestbed
 
 
+def of_size(size: str) -> Row:
+    """The row of a size that the paper is not taken to have trained, which has no Dice."""
+    return Row(
+        table="table 1",
+        name=f"MedNeXt {size}",
+        source="as MedNeXt",
+        dice={},
+        differs="A smaller size; the paper names none, and its Dice stands with L.",
+    )
+
+
 class nnUNetTrainerTestbed_MedNeXt(NeedsMONAI, nnUNetTrainerTestbed):
     """Roy et al., "MedNeXt", MICCAI 2023, size L with kernels of 3; MONAI's network with the authors' down blocks."""
 
@@ -57,16 +68,19 @@ class nnUNetTrainerTestbed_MedNeXt(NeedsMONAI, nnUNetTrainerTestbed):
 class nnUNetTrainerTestbed_MedNeXtS(nnUNetTrainerTestbed_MedNeXt):
     """MedNeXt of size S, the smallest."""
 
+    row = of_size("S")
     size = "S"
 
 
 class nnUNetTrainerTestbed_MedNeXtB(nnUNetTrainerTestbed_MedNeXt):
     """MedNeXt of size B."""
 
+    row = of_size("B")
     size = "B"
 
 
 class nnUNetTrainerTestbed_MedNeXtM(nnUNetTrainerTestbed_MedNeXt):
     """MedNeXt of size M."""
 
+    row = of_size("M")
     size = "M"
