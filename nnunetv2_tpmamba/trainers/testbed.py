@@ -218,9 +218,20 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         self.toggle_deep_supervision(self.bare_network(), enabled)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        if isinstance(filename_or_checkpoint, str):
+            self.check_writer(filename_or_checkpoint)
         if not self.was_initialized:
             self.initialize(pretrained=False)
         super().load_checkpoint(filename_or_checkpoint)
+
+    def check_writer(self, file: str) -> None:
+        """Raise ``ValueError`` for a checkpoint of another trainer, which may fit although the network is another."""
+        writer, name = torch.load(file, "cpu", mmap=True, weights_only=False)["trainer_name"], type(self).__name__
+        if writer != name:
+            raise ValueError(
+                f"{file} was written by {writer}, not by {name}: continue with -tr {writer}, or start a new training "
+                "with -pretrained_weights, which takes weights of the same network"
+            )
 
     def _set_batch_size_and_oversample(self) -> None:
         self.batch_size = self.testbed.batch_size  # per GPU; sampling is probabilistic, so every rank does the same

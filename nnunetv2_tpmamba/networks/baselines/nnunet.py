@@ -24,7 +24,7 @@ def plan_unet(patch_size: Sequence[int], spacing: Sequence[float] = Testbed.spac
         spacing: mm, in the same order.
 
     Raises:
-        ValueError: the topology's strides do not divide the patch.
+        ValueError: the topology's strides do not divide the patch, or no side of it can be halved.
     """
     _, strides, kernel_sizes, fitting, divisors = get_pool_and_conv_props(
         spacing, patch_size, SMALLEST_FEATURE_MAP, MOST_POOLINGS
@@ -35,6 +35,12 @@ def plan_unet(patch_size: Sequence[int], spacing: Sequence[float] = Testbed.spac
             f"patch_size to e.g. {tuple(map(int, fitting))}"
         )
     stages = len(strides)
+    if stages == 1:
+        least = 2 * SMALLEST_FEATURE_MAP
+        raise ValueError(
+            f"patch size {tuple(patch_size)}: nnU-Net's network halves what has at least {least} voxels on a side; set "
+            f"patch_size to e.g. {(least,) * 3}"
+        )
     return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {

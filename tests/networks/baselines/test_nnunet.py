@@ -18,6 +18,11 @@ def test_a_patch_that_the_strides_do_not_divide_is_refused():
         plan_unet((96, 96, 100))
 
 
+def test_a_patch_with_nothing_to_halve_is_refused():
+    with pytest.raises(ValueError, match=r"patch size \(4, 7, 7\): .*at least 8 voxels.*e\.g\. \(8, 8, 8\)"):
+        plan_unet((4, 7, 7))
+
+
 def test_nnunets_own_function_builds_the_network():
     network = build_unet(2, 3, plan_unet((32, 32, 32)), deep_supervision=False)
     assert network(torch.rand(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)

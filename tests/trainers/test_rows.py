@@ -1,0 +1,237 @@
+"""The contract of every trainer that the plugin hands out; a new row is tested by being written.
+
+Networks compute on the smallest patches that they take, those with SAM's encoder also in small sizes. Trainers that
+share a network compute once.
+"""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from support.configs import shrunk
+from support.fake_networks import output_shapes
+from support.nnunet import PLUGIN
+from support.plans import DATASET_JSON, stock_plans
+
+from nnunetv2_tpmamba.trainers.catalogue import NOT_OF_THE_NETWORK, trainers
+from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
+
+CUBES = [(side,) * 3 for side in (16, 32, 48, 64, 96)]
+WRONG = [(1, 1, 1), (17, 20, 33)]
+CLASSES = 3
+# what a class may say without having another network; its config is compared on its own
+OF_TRAINING = NOT_OF_THE_NETWORK | {"check_installed", "config"}
+
+
+def refusal(cls, patch_size):
+    """What the trainer says of a patch that its network cannot take; None if it can."""
+    try:
+        cls.check_patch_size(patch_size)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def small(cls):
+    """The trainer with the smallest patch that its network takes, and with few channels around SAM's encoder."""
+    numbers = {"config": shrunk(cls.config)} if issubclass(cls, nnUNetTrainerSAM) else {}
+    patch_size = next(cube for cube in CUBES if refusal(cls, cube) is None)
+    return type(cls.__name__, (cls,), numbers | {"testbed": replace(cls.testbed, patch_size=patch_size)})
+
+
+def network_of(cls):
+    """What a small trainer's network follows from: the class that says how to build it, its config and its patch."""
+    builder = next(c for c in cls.mro() if {name for name in vars(c) if not name.startswith("__")} - OF_TRAINING)
+    return builder, getattr(cls, "config", None), cls.testbed.patch_size
+
+
+ALL = {name: small(cls) for name, cls in trainers().items()}
+NETWORKS = {network_of(cls): name for name, cls in reversed(ALL.items())}  # the first trainer of each
+ROWS = [name for name in ALL if name in NETWORKS.values()]
+SHARING = {name: NETWORKS[network_of(cls)] for name, cls in ALL.items() if name not in ROWS}
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def row(request):
+    """A small trainer's class and its network, which the row's tests share."""
+    cls = ALL[request.param]
+    torch.manual_seed(0)
+    return cls, cls.build_network(1, CLASSES, cls.testbed.patch_size)
+
+
+def image_for(cls, channels=1):
+    return torch.rand(1, channels, *cls.testbed.patch_size, generator=torch.Generator().manual_seed(0))
+
+
+def listed(outputs):
+    return [outputs] if isinstance(outputs, torch.Tensor) else outputs
+
+
+def test_what_trains_gets_a_gradient_and_what_is_frozen_gets_none(row):
+    cls, network = row
+    cls.toggle_deep_supervision(network, enabled=True)
+    outputs = listed(network.train()(image_for(cls)))
+    sum((x * torch.randn_like(x)).sum() for x in outputs).backward()
+    got = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert got == {name for name, p in network.named_parameters() if p.requires_grad}
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    network.zero_grad()
+
+
+@torch.no_grad()
+def test_outputs_have_the_scales_of_the_plans_in_both_modes(row, make):
+    cls, network = row
+    patch_size = np.array(cls.testbed.patch_size)
+    scales = make(cls, initialized=False)._get_deep_supervision_scales() if cls.deep_supervision else [(1, 1, 1)]
+    sizes = [tuple(map(round, patch_size * scale)) for scale in scales]
+    assert sizes[0] == cls.testbed.patch_size
+    for training in (True, False):
+        network.train(training)
+        cls.toggle_deep_supervision(network, enabled=True)
+        outputs = network(image_for(cls))
+        assert isinstance(outputs, list if cls.deep_supervision else torch.Tensor)
+        assert [x.shape for x in listed(outputs)] == [(1, CLASSES, *size) for size in sizes]
+        cls.toggle_deep_supervision(network, enabled=False)
+        assert network(image_for(cls)).shape == (1, CLASSES, *patch_size)
+
+
+@torch.no_grad()
+def test_it_reloads_strictly_for_prediction_and_computes_the_same(row, make):
+    cls, network = row
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    file.seek(0)
+    made = make(cls, initialized=False)
+    again = cls.build_network_architecture(made.plans_manager, made.configuration_manager, 1, CLASSES, False)
+    again.load_state_dict(torch.load(file))
+    cls.toggle_deep_supervision(network, enabled=False)
+    image = image_for(cls)
+    torch.testing.assert_close(again.eval()(image), network.eval()(image), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_nothing_in_a_fresh_network_overflows_fp16(row):
+    cls, network = row
+    largest = {}
+
+    def note(name, module, inputs, outputs):
+        largest[name] = max(float(x.abs().max()) for x in listed(outputs))
+
+    hooks = [m.register_forward_hook(partial(note, name)) for name, m in network.named_modules()]
+    network.train()(image_for(cls))
+    for hook in hooks:
+        hook.remove()
+    assert max(largest.values()) < torch.finfo(torch.float16).max / 10
+
+
+def test_the_optimizer_holds_what_trains(row, make):
+    cls, network = row
+    made = make(cls, initialized=False)
+    made.network = network
+    optimizer, _ = made.configure_optimizers()
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(p) for p in network.parameters() if p.requires_grad}
+
+
+@pytest.mark.slow
+def test_it_compiles_without_a_graph_break(row):
+    cls, network = row
+    for training in (True, False):
+        cls.toggle_deep_supervision(network.train(training), enabled=training)
+        torch.compiler.reset()
+        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+        listed(compiled(image_for(cls)))[0].sum().backward()
+    network.zero_grad()
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(2, 2), (3, 14), (4, 2)])
+@pytest.mark.parametrize("name", ROWS)
+def test_it_takes_any_number_of_channels_and_classes(name, channels, classes):
+    cls = ALL[name]
+    build = partial(cls.build_network, channels, classes, cls.testbed.patch_size)
+    assert output_shapes(build, (1, channels, *cls.testbed.patch_size))[0] == (1, classes, *cls.testbed.patch_size)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if not issubclass(ALL[name], nnUNetTrainerSAM)])
+def test_it_takes_the_papers_patch(name):
+    cls = trainers()[name]
+    build = partial(cls.build_network, 1, 14, cls.testbed.patch_size)
+    assert output_shapes(build, (1, 1, *cls.testbed.patch_size))[0] == (1, 14, *cls.testbed.patch_size)
+
+
+@pytest.mark.parametrize("patch_size", WRONG, ids=str)
+@pytest.mark.parametrize("name", ROWS)
+def test_of_a_wrong_patch_it_names_a_good_one(name, patch_size):
+    message = refusal(ALL[name], patch_size)
+    assert message.startswith(f"patch size {patch_size}: ")
+    good = tuple(map(int, re.search(r"set patch_size to e\.g\. \((\d+), (\d+), (\d+)\)", message).groups()))
+    assert refusal(ALL[name], good) is None
+    assert output_shapes(partial(ALL[name].build_network, 1, 2, good), (1, 1, *good))[0] == (1, 2, *good)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "why"),
+    [("2d", "is 2D"), ("3d_lowres", "belongs to a cascade"), ("3d_cascade_fullres", "belongs to a cascade")],
+)
+@pytest.mark.parametrize("name", ALL)
+def test_configurations_that_it_cannot_train_are_refused(name, configuration, why):
+    with pytest.raises(ValueError, match=f"configuration '{configuration}' {why}.*use 3d_fullres"):
+        trainers()[name](stock_plans(), configuration, 0, DATASET_JSON, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_a_trainer_that_shares_a_network_differs_in_numbers_or_optimizer(name, make):
+    cls, other = trainers()[name], trainers()[SHARING[name]]
+    numbers = [(t.testbed, getattr(t, "config", None), t.configure_optimizers) for t in (cls, other)]
+    assert numbers[0] != numbers[1]
+    made = make(cls, initialized=False)
+    made.network = torch.nn.Conv3d(1, 1, 1)
+    optimizer, _ = made.configure_optimizers()
+    assert optimizer.defaults["lr"] == cls.testbed.initial_lr
+
+
+@pytest.mark.parametrize("writer", ["nnUNetTrainerTestbed_nnUNet", "nnUNetTrainerTPMamba"])
+def test_a_checkpoint_of_another_row_is_refused(make, tmp_path, writer):
+    reader = "nnUNetTrainerTPMamba_grid6"  # whose tensors have the names and shapes of nnUNetTrainerTPMamba's
+    made, file = make(ALL[writer]), str(tmp_path / "checkpoint_final.pth")
+    made.save_checkpoint(file)
+    other = make(ALL[reader], initialized=False)
+    with pytest.raises(
+        ValueError, match=f"{file} was written by {writer}, not by {reader}: continue with -tr {writer}"
+    ):
+        other.load_checkpoint(file)
+    assert not other.was_initialized
+
+
+def test_pretrained_weights_of_another_network_are_refused(make, tmp_path):
+    made, file = make(ALL["nnUNetTrainerTestbed_nnUNet"]), str(tmp_path / "checkpoint_final.pth")
+    made.save_checkpoint(file)
+    with pytest.raises(AssertionError, match=r"is missing in the pretrained .* be compatible with your network"):
+        load_pretrained_weights(make(ALL["nnUNetTrainerTPMamba"]).network, file)
+
+
+LOOK_UP = """
+import sys
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+for name in sys.argv[1:]:
+    assert recursive_find_trainer_class_by_name(name).__name__ == name
+print([name for name in sys.modules if name.split(".")[0] == "monai" or name.startswith("nnunetv2_tpmamba.networks.")])
+"""
+
+
+def test_nnunet_finds_every_trainer_and_imports_no_network():
+    environment = os.environ | {"nnUNet_extTrainer": str(PLUGIN)}
+    command = [sys.executable, "-W", "ignore", "-c", LOOK_UP, *ALL]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[]"
