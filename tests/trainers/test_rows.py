@@ -17,11 +17,12 @@ import pytest
 import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from support.configs import shrunk
-from support.fake_networks import output_shapes
 from support.nnunet import PLUGIN
 from support.plans import DATASET_JSON, stock_plans
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunetv2_tpmamba.trainers.catalogue import NOT_OF_THE_NETWORK, trainers
+from nnunetv2_tpmamba.trainers.memory import without_data
 from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 
 CUBES = [(side,) * 3 for side in (16, 32, 48, 64, 96)]
@@ -73,6 +74,14 @@ def image_for(cls, channels=1):
 
 def listed(outputs):
     return [outputs] if isinstance(outputs, torch.Tensor) else outputs
+
+
+def output_shape(cls, channels, classes, patch_size):
+    """The shape of the finest output under fp16, of a network without data, which takes no memory and little time."""
+    with torch.device("meta"):
+        network = cls.build_network(channels, classes, patch_size)
+    with FakeTensorMode(), torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
+        return tuple(listed(without_data(network)(torch.empty(1, channels, *patch_size)))[0].shape)
 
 
 def test_what_trains_gets_a_gradient_and_what_is_frozen_gets_none(row):
@@ -157,15 +166,14 @@ def test_it_compiles_without_a_graph_break(row):
 @pytest.mark.parametrize("name", ROWS)
 def test_it_takes_any_number_of_channels_and_classes(name, channels, classes):
     cls = ALL[name]
-    build = partial(cls.build_network, channels, classes, cls.testbed.patch_size)
-    assert output_shapes(build, (1, channels, *cls.testbed.patch_size))[0] == (1, classes, *cls.testbed.patch_size)
+    size = cls.testbed.patch_size
+    assert output_shape(cls, channels, classes, size) == (1, classes, *size)
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if not issubclass(ALL[name], nnUNetTrainerSAM)])
 def test_it_takes_the_papers_patch(name):
     cls = trainers()[name]
-    build = partial(cls.build_network, 1, 14, cls.testbed.patch_size)
-    assert output_shapes(build, (1, 1, *cls.testbed.patch_size))[0] == (1, 14, *cls.testbed.patch_size)
+    assert output_shape(cls, 1, 14, cls.testbed.patch_size) == (1, 14, *cls.testbed.patch_size)
 
 
 @pytest.mark.parametrize("patch_size", WRONG, ids=str)
@@ -175,7 +183,7 @@ def test_of_a_wrong_patch_it_names_a_good_one(name, patch_size):
     assert message.startswith(f"patch size {patch_size}: ")
     good = tuple(map(int, re.search(r"set patch_size to e\.g\. \((\d+), (\d+), (\d+)\)", message).groups()))
     assert refusal(ALL[name], good) is None
-    assert output_shapes(partial(ALL[name].build_network, 1, 2, good), (1, 1, *good))[0] == (1, 2, *good)
+    assert output_shape(ALL[name], 1, 2, good) == (1, 2, *good)
 
 
 @pytest.mark.parametrize(

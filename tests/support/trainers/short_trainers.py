@@ -1,12 +1,13 @@
 """Trainers with few iterations, so that nnU-Net's real commands finish in a test."""
 
 import os
+import re
 from dataclasses import replace
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
+from nnunetv2_tpmamba.trainers.catalogue import trainers
 from nnunetv2_tpmamba.trainers.tpmamba import (
     nnUNetTrainerTPMamba,
     nnUNetTrainerTPMamba_demo,
@@ -85,10 +86,22 @@ class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
     testbed = replace(nnUNetTrainerTPMamba_demo_short.testbed, initial_lr=1e30)
 
 
-class nnUNetTrainerTestbed_nnUNet_short(StopsAfterAnEpoch, nnUNetTrainerTestbed_nnUNet):
-    """nnU-Net's own network on the testbed, whose validation is not mirrored."""
+def short_row(name, cls):
+    """A row at full width for two epochs, on coarse voxels of which one patch holds a whole CT of the tests."""
+    numbers = FEW | {"num_epochs": 2, "spacing": (1.5, 1.5, 1.5), "patch_size": (64, 64, 64), "mirroring": False}
+    return type(
+        f"{name}_row",
+        (StopsAfterAnEpoch, cls),
+        {"__module__": __name__, "__doc__": cls.__doc__, "testbed": replace(cls.testbed, **numbers)},
+    )
 
-    testbed = replace(nnUNetTrainerTestbed_nnUNet.testbed, **FEW | {"num_epochs": 2}, mirroring=False)
+
+OF_TABLE_1 = {
+    f"{name}_row": short_row(name, cls)
+    for name, cls in trainers().items()
+    if name == "nnUNetTrainerTPMamba" or re.fullmatch("nnUNetTrainerTestbed_[^_]+", name)
+}
+globals().update(OF_TABLE_1)  # nnU-Net looks them up by name
 
 
 class nnUNetTrainer_short(nnUNetTrainer):
