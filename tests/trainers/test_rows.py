@@ -20,6 +20,7 @@ from support.configs import shrunk
 from support.nnunet import PLUGIN
 from support.plans import DATASET_JSON, stock_plans
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from nnunetv2_tpmamba.trainers.catalogue import NOT_OF_THE_NETWORK, trainers
 from nnunetv2_tpmamba.trainers.memory import without_data
@@ -132,7 +133,7 @@ def test_nothing_in_a_fresh_network_overflows_fp16(row):
     largest = {}
 
     def note(name, module, inputs, outputs):
-        largest[name] = max(float(x.abs().max()) for x in listed(outputs))
+        largest[name] = max(float(x.abs().max()) for x in tree_leaves(outputs))
 
     hooks = [m.register_forward_hook(partial(note, name)) for name, m in network.named_modules()]
     network.train()(image_for(cls))
