@@ -9,8 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from support.configs import shrunk
 from support.nnunet import PLUGIN
 from support.plans import DATASET_JSON, stock_plans
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
@@ -61,12 +61,34 @@ ROWS = [name for name in ALL if name in NETWORKS.values()]
 SHARING = {name: NETWORKS[network_of(cls)] for name, cls in ALL.items() if name not in ROWS}
 
 
+@dataclass
+class Row:
+    """A small trainer's class, its network after one training step, and what was seen in that step."""
+
+    cls: type
+    network: nn.Module
+    shapes: list
+    largest: float
+
+
 @pytest.fixture(scope="module", params=ROWS)
 def row(request):
-    """A small trainer's class and its network, which the row's tests share."""
+    """One training step without a change of weights, which the tests of a row share."""
     cls = ALL[request.param]
     torch.manual_seed(0)
-    return cls, cls.build_network(1, CLASSES, cls.testbed.patch_size)
+    network = cls.build_network(1, CLASSES, cls.testbed.patch_size).train()
+    cls.toggle_deep_supervision(network, cls.deep_supervision)
+    values = []
+
+    def note(module, inputs, outputs):
+        values.extend(float(x.detach().abs().max()) for x in tree_leaves(outputs))
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    outputs = network(image_for(cls))
+    for hook in hooks:
+        hook.remove()
+    sum((x * torch.randn_like(x)).sum() for x in listed(outputs)).backward()
+    return Row(cls, network, shapes_of(outputs), max(values))
 
 
 def image_for(cls, channels=1):
@@ -75,6 +97,11 @@ def image_for(cls, channels=1):
 
 def listed(outputs):
     return [outputs] if isinstance(outputs, torch.Tensor) else outputs
+
+
+def shapes_of(outputs):
+    """The shape of a tensor, or a list of the shapes of several."""
+    return tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else [tuple(x.shape) for x in outputs]
 
 
 def output_shape(cls, channels, classes, patch_size):
@@ -86,81 +113,58 @@ def output_shape(cls, channels, classes, patch_size):
 
 
 def test_what_trains_gets_a_gradient_and_what_is_frozen_gets_none(row):
-    cls, network = row
-    cls.toggle_deep_supervision(network, enabled=True)
-    outputs = listed(network.train()(image_for(cls)))
-    sum((x * torch.randn_like(x)).sum() for x in outputs).backward()
-    got = {name for name, p in network.named_parameters() if p.grad is not None}
-    assert got == {name for name, p in network.named_parameters() if p.requires_grad}
-    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
-    network.zero_grad()
+    got = {name for name, p in row.network.named_parameters() if p.grad is not None}
+    assert got == {name for name, p in row.network.named_parameters() if p.requires_grad}
+    assert all(torch.isfinite(p.grad).all() for p in row.network.parameters() if p.grad is not None)
 
 
-@torch.no_grad()
+def test_nothing_in_a_fresh_network_overflows_fp16(row):
+    assert row.largest < torch.finfo(torch.float16).max / 10
+
+
 def test_outputs_have_the_scales_of_the_plans_in_both_modes(row, make):
-    cls, network = row
-    patch_size = np.array(cls.testbed.patch_size)
-    scales = make(cls, initialized=False)._get_deep_supervision_scales() if cls.deep_supervision else [(1, 1, 1)]
-    sizes = [tuple(map(round, patch_size * scale)) for scale in scales]
-    assert sizes[0] == cls.testbed.patch_size
-    for training in (True, False):
-        network.train(training)
-        cls.toggle_deep_supervision(network, enabled=True)
-        outputs = network(image_for(cls))
-        assert isinstance(outputs, list if cls.deep_supervision else torch.Tensor)
-        assert [x.shape for x in listed(outputs)] == [(1, CLASSES, *size) for size in sizes]
-        cls.toggle_deep_supervision(network, enabled=False)
-        assert network(image_for(cls)).shape == (1, CLASSES, *patch_size)
+    expected = (1, CLASSES, *row.cls.testbed.patch_size)
+    if row.cls.deep_supervision:
+        scales = make(row.cls, initialized=False)._get_deep_supervision_scales()
+        sizes = [tuple(map(round, np.array(row.cls.testbed.patch_size) * scale)) for scale in scales]
+        assert sizes[0] == row.cls.testbed.patch_size
+        expected = [(1, CLASSES, *size) for size in sizes]
+    assert row.shapes == expected
+    row.cls.toggle_deep_supervision(row.network, row.cls.deep_supervision)
+    with torch.no_grad():
+        assert shapes_of(row.network.eval()(image_for(row.cls))) == expected
 
 
 @torch.no_grad()
 def test_it_reloads_strictly_for_prediction_and_computes_the_same(row, make):
-    cls, network = row
     file = io.BytesIO()
-    torch.save(network.state_dict(), file)
+    torch.save(row.network.state_dict(), file)
     file.seek(0)
-    made = make(cls, initialized=False)
-    again = cls.build_network_architecture(made.plans_manager, made.configuration_manager, 1, CLASSES, False)
+    made = make(row.cls, initialized=False)
+    again = row.cls.build_network_architecture(made.plans_manager, made.configuration_manager, 1, CLASSES, False)
     again.load_state_dict(torch.load(file))
-    cls.toggle_deep_supervision(network, enabled=False)
-    image = image_for(cls)
-    torch.testing.assert_close(again.eval()(image), network.eval()(image), rtol=0, atol=0)
-
-
-@torch.no_grad()
-def test_nothing_in_a_fresh_network_overflows_fp16(row):
-    cls, network = row
-    largest = {}
-
-    def note(name, module, inputs, outputs):
-        largest[name] = max(float(x.abs().max()) for x in tree_leaves(outputs))
-
-    hooks = [m.register_forward_hook(partial(note, name)) for name, m in network.named_modules()]
-    network.train()(image_for(cls))
-    for hook in hooks:
-        hook.remove()
-    assert max(largest.values()) < torch.finfo(torch.float16).max / 10
+    row.cls.toggle_deep_supervision(row.network, False)
+    image = image_for(row.cls)
+    before = row.network.eval()(image)
+    torch.testing.assert_close(again.eval()(image), before, rtol=0, atol=0)
+    assert shapes_of(before) == (1, CLASSES, *row.cls.testbed.patch_size)
 
 
 def test_the_optimizer_holds_what_trains(row, make):
-    cls, network = row
-    made = make(cls, initialized=False)
-    made.network = network
+    made = make(row.cls, initialized=False)
+    made.network = row.network
     optimizer, _ = made.configure_optimizers()
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(held) == len(set(held))
-    assert set(held) == {id(p) for p in network.parameters() if p.requires_grad}
+    assert set(held) == {id(p) for p in row.network.parameters() if p.requires_grad}
 
 
 @pytest.mark.slow
 def test_it_compiles_without_a_graph_break(row):
-    cls, network = row
-    for training in (True, False):
-        cls.toggle_deep_supervision(network.train(training), enabled=training)
-        torch.compiler.reset()
-        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
-        listed(compiled(image_for(cls)))[0].sum().backward()
-    network.zero_grad()
+    row.cls.toggle_deep_supervision(row.network.train(), row.cls.deep_supervision)
+    torch.compiler.reset()
+    compiled = torch.compile(row.network, backend="aot_eager", fullgraph=True)
+    torch.stack([x.sum() for x in listed(compiled(image_for(row.cls)))]).sum().backward()
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(2, 2), (3, 14), (4, 2)])
@@ -203,7 +207,7 @@ def test_a_trainer_that_shares_a_network_differs_in_numbers_or_optimizer(name, m
     numbers = [(t.testbed, getattr(t, "config", None), t.configure_optimizers) for t in (cls, other)]
     assert numbers[0] != numbers[1]
     made = make(cls, initialized=False)
-    made.network = torch.nn.Conv3d(1, 1, 1)
+    made.network = nn.Conv3d(1, 1, 1)
     optimizer, _ = made.configure_optimizers()
     assert optimizer.defaults["lr"] == cls.testbed.initial_lr
 
