@@ -44,8 +44,8 @@ The numbers are not a ranking. None of the trainers has been trained on the pape
 - **Seconds per iteration** are measured: forward, loss, backward, clipping and AdamW, batch of one, random data.
 - **Dice** is what the paper prints for BTCV, in %, by the number of training cases.
 - **Tables 2 and 3** can be read in two ways ([paper map](paper-map.md)): as a change of the full module (reading A), or
-  as the part alone (reading B, names that end in `_only`). The printed Dice belongs to one of them; the paper does not
-  say to which.
+  as the part alone (reading B, names that end in `_only`). The printed Dice belongs to one of them. The paper does not
+  say to which; the numbers look like reading B.
 """
 CONTEXT = """\
 ## What others measured, as context
@@ -185,9 +185,12 @@ def _seconds(name: str, measured: Sequence[Measured], on_gpu: bool) -> str:
 
 
 def _differences(rows: Sequence[tuple[Trainer, Row]]) -> str:
-    header = ("trainer", "what it is", "source and licence", "what differs from its authors' or the paper's words")
-    lines = [(f"`{each.__name__}`", catalogue.first_sentence(each), row.source, row.differs) for each, row in rows]
-    return _table(header, lines)
+    header = ["trainer", "what it is", "differences from its authors' work or from the paper", "source and licence"]
+    lines = [[f"`{each.__name__}`", catalogue.first_sentence(each), row.differs, row.source] for each, row in rows]
+    sources = {row.source for _, row in rows}
+    if len(sources) > 1:
+        return _table(header, lines)
+    return f"Source and licence of all: {sources.pop()}.\n\n" + _table(header[:-1], [line[:-1] for line in lines])
 
 
 def _originals() -> str:

@@ -14,8 +14,8 @@ PAPER = nnUNetTrainerTPMamba.config
 NO_MAMBA = replace(PAPER, planes=())
 NO_CONVOLUTION = replace(PAPER, dilations=(), conv_kernel=1)  # along depth; narrowing and widening see one slice each
 
-FULL = "Reading A: the full module with this change; the paper does not say what else it has."
-ALONE = "Reading B: this part alone; the paper does not say so, but its numbers are nearer to it."
+FULL = "Reading A: all else is as in the full module."
+ALONE = "Reading B: this part of the module alone."
 WIDTH = "Only the width changes."
 
 
@@ -31,7 +31,7 @@ def of_figure(name: str, differs: str) -> Row:
 
 def control(name: str, differs: str) -> Row:
     """A network that the paper does not have."""
-    return Row("control", name, "written here, Apache-2.0", {}, differs)
+    return Row("controls that the paper does not have", name, "written here, Apache-2.0", {}, differs)
 
 
 class nnUNetTrainerTPMamba_conv3(nnUNetTrainerTPMamba):
@@ -157,7 +157,10 @@ class nnUNetTrainerTPMamba_lora(nnUNetTrainerTPMamba):
     """Figure 1(c): LoRA alone, no adapter after the blocks."""
 
     config = replace(PAPER, adapter="none")
-    row = of_figure("LoRA", "The figure counts about 24 ranks over q and v, ours are 64 on each, as released.")
+    row = of_figure(
+        "LoRA",
+        "By its operations the figure's LoRA has rank 12 or so on q and v; ours has 64, as released.",
+    )
 
 
 class nnUNetTrainerTPMamba_conv_adapter(nnUNetTrainerTPMamba):

@@ -1,7 +1,6 @@
-"""The rows of the paper's table 1 that have no SAM: other networks on the same testbed."""
+"""The rows of the paper's table 1 that have neither SAM nor several trainers: other networks on the same testbed."""
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -75,8 +74,9 @@ class nnUNetTrainerTestbed_VNet(NeedsMONAI, nnUNetTrainerTestbed):
         name="VNet",
         source="MONAI's VNet, Apache-2.0",
         dice={24: 80.0, 6: 47.6, 3: 15.5},
-        differs="The authors train with SGD and a Dice loss on prostate MRI; the norms see one patch at a time here. "
-        "Three channels are projected to four, because the number must divide 16.",
+        differs="MONAI's network has ELU and batch norms, the authors' paper PReLU and no norm. The authors train with "
+        "SGD and a Dice loss on prostate MRI. The batch norms see one patch at a time here. Three channels are "
+        "projected to four, because the number must divide 16.",
     )
 
     @classmethod
@@ -192,50 +192,3 @@ class nnUNetTrainerTestbed_UXNet(NeedsMONAI, nnUNetTrainerTestbed):
         from nnunetv2_tpmamba.networks.baselines.uxnet import build_uxnet
 
         return build_uxnet(input_channels, num_classes, patch_size)
-
-
-class nnUNetTrainerTestbed_UMambaBot(nnUNetTrainerTestbed_nnUNet):
-    """Ma et al., "U-Mamba", 2024; its residual U-Net with a Mamba layer at the bottleneck, planned as nnU-Net's."""
-
-    row = Row(
-        table="table 1",
-        name="U-Mamba Bot",
-        source="written from the facts of bowang-lab/U-Mamba, Apache-2.0",
-        dice={24: 81.9, 6: 68.6, 3: 50.0},
-        differs="The paper prints U-Mamba and does not say whether Bot or Enc, so its Dice stands with both. The "
-        "authors train with SGD at 1e-2 on batches of at least 2. The residual stream is float32 under fp16 autocast.",
-    )
-    mamba: Literal["bottleneck", "encoder", "none"] = "bottleneck"
-
-    @classmethod
-    def build_topology(
-        cls, input_channels: int, num_classes: int, patch_size: tuple[int, ...], topology: dict[str, Any]
-    ) -> nn.Module:
-        from nnunetv2_tpmamba.networks.baselines.umamba import build_umamba
-
-        sizes = {name: topology["arch_kwargs"][name] for name in ("features_per_stage", "strides", "kernel_sizes")}
-        return build_umamba(input_channels, num_classes, patch_size, mamba=cls.mamba, **sizes)
-
-
-class nnUNetTrainerTestbed_UMambaEnc(nnUNetTrainerTestbed_UMambaBot):
-    """Ma et al., "U-Mamba", 2024; as nnUNetTrainerTestbed_UMambaBot, with a Mamba layer after each encoder stage."""
-
-    row = replace(
-        nnUNetTrainerTestbed_UMambaBot.row,
-        name="U-Mamba Enc",
-        differs="As U-Mamba Bot. It takes patches of the testbed's size only, for whose voxels it has weights.",
-    )
-    mamba = "encoder"
-
-
-class nnUNetTrainerTestbed_UMambaNone(nnUNetTrainerTestbed_UMambaBot):
-    """U-Mamba without its Mamba layer, the control that shows what the layer adds to the residual U-Net around it."""
-
-    row = Row(
-        table="table 1",
-        name="U-Mamba without Mamba",
-        source="as U-Mamba Bot",
-        dice={},
-        differs="A control that the paper does not have; nnU-Net Revisited (MICCAI 2024) found it as good.",
-    )
-    mamba = "none"

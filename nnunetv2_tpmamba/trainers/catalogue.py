@@ -7,10 +7,10 @@ from functools import cache
 import torch
 from torch import nn
 
-from . import ablations, baselines, mednext, originals, sam_rows, tpmamba
+from . import ablations, baselines, mednext, originals, sam_rows, tpmamba, umamba
 from .testbed import nnUNetTrainerTestbed
 
-MODULES = (tpmamba, ablations, baselines, mednext, sam_rows, originals)
+MODULES = (tpmamba, ablations, baselines, mednext, umamba, sam_rows, originals)
 NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "configure_optimizers"}
 """What a class may set without changing its network, but for the patch and its spacing."""
 

@@ -15,13 +15,12 @@ from timm.scheduler import CosineLRScheduler
 from .baselines import (
     nnUNetTrainerTestbed_nnUNet,
     nnUNetTrainerTestbed_SwinUNETR,
-    nnUNetTrainerTestbed_UMambaBot,
-    nnUNetTrainerTestbed_UMambaEnc,
     nnUNetTrainerTestbed_UNETR,
 )
 from .mednext import nnUNetTrainerTestbed_MedNeXt
 from .safe import nnUNetTrainerSafe
 from .testbed import nnUNetTrainerTestbed
+from .umamba import nnUNetTrainerTestbed_UMambaBot, nnUNetTrainerTestbed_UMambaEnc
 
 
 class NnUNetsSGD(nnUNetTrainerSafe):

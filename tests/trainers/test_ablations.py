@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from nnunetv2_tpmamba import TPMamba
+from nnunetv2_tpmamba.networks.adapters import AttentionAdapter, ConvAdapter
+from nnunetv2_tpmamba.networks.triplane import TriPlaneMamba
 from nnunetv2_tpmamba.trainers import ablations
 from nnunetv2_tpmamba.trainers.catalogue import trainers
 from nnunetv2_tpmamba.trainers.memory import training_step_bytes
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
+ADAPTERS = {"none": nn.Identity, "convolution": ConvAdapter, "attention": AttentionAdapter}
 NO_MAMBA = {"planes": ()}
 NO_CONVOLUTION = {"dilations": (), "conv_kernel": 1}
 DIFFERS = {
@@ -56,6 +60,23 @@ def ablation(name):
     return getattr(ablations, f"nnUNetTrainerTPMamba_{name}")
 
 
+def described(config):
+    """What the config says of the parts of an adapter."""
+    if config.adapter != "tri-plane":
+        return ADAPTERS[config.adapter]
+    planes = [*config.planes, *(f"{plane}_backward" for plane in config.planes if config.bidirectional)]
+    return config.adapter_dim, (config.conv_kernel, 1, 1), list(config.dilations), planes
+
+
+def built(adapter):
+    """The same of an adapter."""
+    if not isinstance(adapter, TriPlaneMamba):
+        return type(adapter)
+    convs = [adapter.narrow[0], *(branch[0] for branch in adapter.multi_scale), adapter.widen]
+    (kernel,) = {conv.kernel_size for conv in convs}
+    return convs[-1].in_channels, kernel, [conv.dilation[0] for conv in convs[1:-1]], list(adapter.planes)
+
+
 def test_these_are_all():
     handed_out = [name for name, trainer in trainers().items() if trainer.__module__ == ablations.__name__]
     assert handed_out == [f"nnUNetTrainerTPMamba_{name}" for name in DIFFERS]
@@ -66,7 +87,8 @@ def test_an_ablation_differs_by_what_its_name_says(name):
     assert ablation(name).config == replace(nnUNetTrainerTPMamba.config, **DIFFERS[name])
     assert ablation(name).testbed == nnUNetTrainerTPMamba.testbed
     with torch.device("meta"):
-        ablation(name).build_network(1, 2, (96, 96, 96))
+        adapters = ablation(name).build_network(1, 2, (96, 96, 96)).adapters
+    assert [built(adapter) for adapter in adapters] == [described(ablation(name).config)] * 12
 
 
 @pytest.mark.parametrize("name", DIFFERS)

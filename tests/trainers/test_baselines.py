@@ -14,7 +14,7 @@ from torch import nn
 from nnunetv2_tpmamba.config import Testbed
 from nnunetv2_tpmamba.networks.baselines.nnunet import plan_unet
 from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
-from nnunetv2_tpmamba.trainers.catalogue import trainers
+from nnunetv2_tpmamba.trainers.catalogue import rows, trainers
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTestbed
 
 SMALL = Testbed(patch_size=(8, 16, 16), num_epochs=1, num_iterations_per_epoch=1, num_val_iterations_per_epoch=1)
@@ -85,23 +85,6 @@ def test_deep_supervision_is_toggled_for_training_and_validation(make):
     assert len(made.network(data)) == len(scales)
 
 
-@pytest.mark.parametrize("kind", ["Bot", "Enc", "None"])
-def test_umamba_has_the_topology_and_the_scales_of_the_plans(make, kind):
-    row = trainers()[f"nnUNetTrainerTestbed_UMamba{kind}"]
-    made = make(type("nnUNetTrainerTestbed_UMamba_small", (row,), {"testbed": SMALL}))
-    assert architecture_of(made) == plan_unet((8, 16, 16))
-    scales = made._get_deep_supervision_scales()
-    assert [tuple(x.shape[2:]) for x in made.network(batch()["data"])] == [
-        tuple(round(side * scale) for side, scale in zip((8, 16, 16), of, strict=True)) for of in scales
-    ]
-    network = row.build_network_architecture(made.plans_manager, made.configuration_manager, 1, 3)
-    network.load_state_dict(made.network.state_dict())
-    assert network(batch()["data"]).shape == (1, 3, 8, 16, 16)
-    of_mamba = [name for name, _ in network.named_parameters() if ".mamba." in name]
-    layers = {name.split(".")[2] for name in of_mamba}
-    assert len(layers) == {"Bot": 1, "Enc": len(scales) + 1, "None": 0}[kind]
-
-
 @pytest.mark.parametrize("cls", [nnUNetTrainerTestbed_nnUNet_small, nnUNetTrainerTestbed_line])
 def test_a_row_trains_and_leaves_what_prediction_needs(make, cls):
     made = make(cls, initialized=False)
@@ -146,3 +129,13 @@ def test_a_row_is_refused_at_once_where_monai_is_too_old(make, monkeypatch, name
 def test_rows_of_other_networks_work_without_monai(make, monkeypatch):
     monkeypatch.setattr("nnunetv2_tpmamba.networks.baselines.monai.version", lambda name: "1.4.0")
     make(nnUNetTrainerTestbed_nnUNet_small, initialized=False)
+
+
+@pytest.mark.parametrize("name", rows())
+def test_every_row_has_the_papers_numbers_and_the_testbeds_methods(name):
+    """Optimiser, schedule, loss, sampling and augmentation; MedNeXt alone weighs the scales of its loss as its own."""
+    row, testbed = rows()[name], nnUNetTrainerTestbed
+    assert row.testbed == testbed.testbed == Testbed()
+    methods = {"_build_loss"} if "MedNeXt" not in name else set()
+    methods |= {"configure_optimizers", "get_training_transforms", "_set_batch_size_and_oversample", "preprocess"}
+    assert [method for method in methods if getattr(row, method) is not getattr(testbed, method)] == []
