@@ -10,8 +10,9 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from einops import rearrange
 from torch import Tensor, nn
 
-from nnunetv2_tpmamba.networks.autocast import bounded
-from nnunetv2_tpmamba.networks.mamba import MambaBlock
+from ..autocast import bounded
+from ..mamba import MambaBlock
+from .patches import check_multiples
 
 Sizes = Sequence[Sequence[int]]
 BLOCK: dict[str, Any] = {
@@ -31,13 +32,7 @@ def check_patch_size(patch_size: Sequence[int], strides: Sizes) -> None:
         patch_size: voxels, ``(D, H, W)``.
         strides: of the stages, ``(D, H, W)`` each.
     """
-    multiples = tuple(math.prod(axis) for axis in zip(*strides, strict=True))
-    good = tuple(max(round(side / of), 1) * of for side, of in zip(patch_size, multiples, strict=True))
-    if tuple(patch_size) != good:
-        raise ValueError(
-            f"patch size {tuple(patch_size)}: U-Mamba with these strides needs multiples of {multiples}; set "
-            f"patch_size to e.g. {good}"
-        )
+    check_multiples(tuple(patch_size), tuple(math.prod(axis) for axis in zip(*strides, strict=True)))
 
 
 def build_umamba(

@@ -17,12 +17,13 @@ from nnunetv2_tpmamba.networks.baselines.patches import check_multiples
             {"smallest": 32},
             "multiples of 16 and at least 32; set patch_size to e.g. (32, 96, 96)",
         ),
+        ((96, 20, 70), {"multiple": (16, 8, 32)}, "multiples of (16, 8, 32); set patch_size to e.g. (96, 16, 64)"),
         ((96, 96, 80), {"cube": True}, "equal and multiples of 16; set patch_size to e.g. (96, 96, 96)"),
     ],
 )
 def test_says_what_is_needed_and_proposes_a_size(patch_size, rule, message):
     with pytest.raises(ValueError, match=re.escape(f"patch size {patch_size}: the sides must be {message}")):
-        check_multiples(patch_size, 16, **rule)
+        check_multiples(patch_size, **{"multiple": 16, **rule})
 
 
 @pytest.mark.parametrize("rule", [{}, {"smallest": 32}, {"cube": True}, {"smallest": 32, "cube": True}])
