@@ -109,10 +109,6 @@ class TPMamba(nn.Module):
         lora = {name: x for name, x in self.encoder.state_dict().items() if ".lora_" in name}
         self.encoder.load_state_dict({**state_dict, **lora})
 
-    def no_weight_decay(self) -> set[str]:
-        """Patterns of the parameters that weight decay spares, beside vectors and biases; timm's convention."""
-        return {"*A_log", "*pos_embed", "*rel_pos_[hw]"}
-
     def _slices(self, volume: Tensor) -> Tensor:
         rgb = volume.expand(-1, 3, -1, -1, -1) if self.to_rgb is None else self.to_rgb(volume)
         slices = rearrange(rgb, "B C D H W -> (B D) C H W")

@@ -1,17 +1,22 @@
 """AdamW's parameter groups: what trains with weight decay, and what without."""
 
-from collections.abc import Callable, Collection
 from typing import Any
 
 from timm.optim import param_groups_weight_decay
 from torch import nn
 
+SPARED = (
+    "*A_log",  # of Mamba, as its authors do
+    "*positions",  # and the other learned positions of the networks here, as timm does
+    "*pos_embed",
+    "*position_embeddings",
+    "*relative_position_bias_table",
+    "*rel_pos_[hw]",
+)
+"""Patterns of the names of parameters that weight decay spares, beside vectors and biases."""
+
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group the parameters that train; vectors, biases and those that the network names get no weight decay.
-
-    A network names parameters as timm's do, by ``no_weight_decay()``, which returns patterns of their names.
-    """
-    names_spared: Callable[[], Collection[str]] = getattr(network, "no_weight_decay", set)
-    groups = param_groups_weight_decay(network, weight_decay, names_spared())
+    """Group the parameters that train; vectors, biases and :data:`SPARED` get no weight decay, in whatever network."""
+    groups = param_groups_weight_decay(network, weight_decay, SPARED)
     return groups[::-1]  # checkpoints hold the decayed group first

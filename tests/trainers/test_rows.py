@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from nnunetv2_tpmamba.trainers.catalogue import NOT_OF_THE_NETWORK, trainers
 from nnunetv2_tpmamba.trainers.memory import without_data
+from nnunetv2_tpmamba.trainers.optimization import parameter_groups
 from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 
 CUBES = [(side,) * 3 for side in (16, 32, 48, 64, 96)]
@@ -157,6 +158,16 @@ def test_the_optimizer_holds_what_trains(row, make):
     held = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(held) == len(set(held))
     assert set(held) == {id(p) for p in row.network.parameters() if p.requires_grad}
+
+
+def test_weight_decay_spares_vectors_positions_and_mambas_rates(row):
+    decayed = {id(p) for p in parameter_groups(row.network, 0.01)[0]["params"]}
+    expected = {
+        name
+        for name, p in row.network.named_parameters()
+        if p.requires_grad and p.ndim > 1 and not any(part in name for part in ("pos_", "position", "A_log"))
+    }
+    assert {name for name, p in row.network.named_parameters() if id(p) in decayed} == expected
 
 
 @pytest.mark.slow

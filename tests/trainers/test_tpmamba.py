@@ -38,17 +38,6 @@ def test_optimizer_holds_exactly_what_trains(make):
             assert (name in undecayed) == spared, name
 
 
-def test_positions_are_not_decayed_from_scratch(make):
-    class Scratch(nnUNetTrainerTPMamba_tiny):
-        config = replace(nnUNetTrainerTPMamba_tiny.config, pretrained=False)
-
-    made = make(Scratch)
-    undecayed = {id(p) for p in made.optimizer.param_groups[1]["params"]}
-    positions = [p for name, p in made.network.named_parameters() if "pos_embed" in name or "rel_pos" in name]
-    assert len(positions) == 1 + 2 * 4
-    assert all(id(p) in undecayed for p in positions)
-
-
 def test_warmup_of_the_demo_scales_the_first_epochs_only(make):
     made = make(tpmamba.nnUNetTrainerTPMamba_demo, initialized=False)
     made.network = torch.nn.Conv3d(1, 1, 1)

@@ -110,10 +110,6 @@ class TransBTS(nn.Module):
         tokens = self.transformer(rearrange(coarsest, "B C D H W -> B (D H W) C"))
         return self.decoder(maps[1:-1], rearrange(tokens, "B (D H W) C -> B C D H W", D=D, H=H, W=W))
 
-    def no_weight_decay(self) -> set[str]:
-        """Patterns of the parameters that weight decay spares, beside vectors and biases; timm's convention."""
-        return {"*positions"}
-
 
 class Transformer(nn.Sequential):
     """Add learned positions, which start at zero, and run layers that normalise first; shape ``(B, tokens, dim)``."""
