@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -35,14 +36,39 @@ def full_size():
         return TPMamba(1, 14)
 
 
+@pytest.fixture(scope="module")
+def count(full_size):
+    """``training_step_bytes`` of the paper's network, which takes seconds, once for each way to train it."""
+
+    @cache
+    def count(checkpointing, autocast):
+        assert full_size.checkpointing == checkpointing
+        return training_step_bytes(full_size, BATCH, autocast)
+
+    return count
+
+
+@pytest.fixture
+def decide(full_size, count, monkeypatch):
+    """What is decided for the paper's network where so many bytes are free."""
+
+    def counted(network, shape, autocast):
+        assert (network, shape) == (full_size, BATCH)
+        return count(network.checkpointing, autocast)
+
+    monkeypatch.setattr(memory, "training_step_bytes", counted)
+    return lambda free: decide_checkpointing(full_size, BATCH, torch.float16, free, "wait")
+
+
 def test_counts_what_is_alive_at_the_worst_moment():
     needed = training_step_bytes(Chain(), (1, 1, 64, 64, 64), None) / MEGABYTE
     # one megabyte each: the input, four outputs, and some of the loss and its gradient
     assert 6 <= needed <= 9
 
 
-def test_autocast_makes_it_smaller(full_size):
-    assert training_step_bytes(full_size, BATCH, torch.float16) < 0.75 * training_step_bytes(full_size, BATCH, None)
+def test_autocast_makes_it_smaller(full_size, count):
+    full_size.checkpointing = False
+    assert count(False, torch.float16) < 0.75 * count(False, None)
 
 
 def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(tiny_config, monkeypatch):
@@ -55,17 +81,17 @@ def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(
 
 
 @pytest.mark.parametrize(("card", "checkpointing"), [(24, "off"), (11, "off"), (8, "on"), (6, "on")])
-def test_what_is_chosen_for_the_paper_network_on_usual_cards(full_size, card, checkpointing):
+def test_what_is_chosen_for_the_paper_network_on_usual_cards(full_size, decide, card, checkpointing):
     """In GB; a tenth is gone to CUDA and the desktop."""
-    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(0.9 * card * 1e9), "wait")
+    decision = decide(int(0.9 * card * 1e9))
     assert decision.startswith(checkpointing)
     assert f"{0.9 * card:.1f} GB are free" in decision
     assert "too little" not in decision
     assert full_size.checkpointing == (checkpointing == "on")
 
 
-def test_says_what_to_do_if_even_that_may_be_too_much(full_size):
-    decision = decide_checkpointing(full_size, BATCH, torch.float16, int(1e9), "wait")
+def test_says_what_to_do_if_even_that_may_be_too_much(decide):
+    decision = decide(int(1e9))
     assert decision.startswith("on")
     assert "This may be too little: free memory, or wait" in decision
 
