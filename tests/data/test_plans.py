@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -13,6 +12,7 @@ import pytest
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from support.plans import DATASET_JSON, RESAMPLINGS, stock_configuration, stock_plans
+from support.raw_datasets import link_cases
 
 from nnunetv2_tpmamba.config import Testbed
 from nnunetv2_tpmamba.data.plans import derive_plans
@@ -240,11 +240,7 @@ def planned(real_data, tmp_path_factory):
     """A few real cases of a CT and an MR dataset, planned by nnU-Net's own commands."""
     base = tmp_path_factory.mktemp("planned")
     for dataset in ("Dataset702_HeadNeckCrop", "Dataset704_Hippocampus"):
-        for folder in ("imagesTr", "labelsTr"):
-            (base / "raw" / dataset / folder).mkdir(parents=True)
-            for path in sorted((real_data / dataset / folder).iterdir())[:3]:
-                shutil.copyfile(path, base / "raw" / dataset / folder / path.name)
-        shutil.copyfile(real_data / dataset / "dataset.json", base / "raw" / dataset / "dataset.json")
+        link_cases(real_data / dataset, base / "raw" / dataset, 3)
     environment = os.environ | {f"nnUNet_{name}": str(base / name) for name in ("raw", "preprocessed", "results")}
     arguments = ["-d", "702", "704", "-npfp", "1", "--no_pp", "--no_pbar"]
     subprocess.run(

@@ -1,44 +1,14 @@
-"""The command compare in processes of its own: after nnU-Net's real commands, and on many large cases."""
+"""The command compare in a process of its own, on many large cases."""
 
 import json
-import re
 import resource
 import subprocess
 import time
 
 import numpy as np
 import pytest
-from support.nnunet import installed, model_folder
+from support.nnunet import installed
 from support.trained_datasets import Datasets
-
-
-@pytest.mark.timeout(1800)
-def test_after_nnunets_own_commands(real_data, nnunet):
-    """Few-shot splits on real CTs, both trainers on fold 0 and two draws of 3 by the script, and their comparison."""
-    name = "Dataset702_HeadNeckCrop"
-    (nnunet.raw / name).symlink_to(real_data / name)
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
-    trainers = ("nnUNetTrainer_short", "nnUNetTrainerTPMamba_small_short")
-    script = nnunet.raw.parent / "trainings.sh"
-    protocol = ("-d", 702, "-n", 3, "--draws", 2, "--test", 2)
-    nnunet.run("nnUNetv2_tpmamba", "fewshot", *protocol, "-tr", *trainers, "--script", script)
-    trainings = re.findall(r"'nnUNetv2_train (.*)'", script.read_text())
-    assert len(trainings) == 6
-    for training in trainings:
-        nnunet.run("nnUNetv2_train", *training.split(), "-device", "cpu")
-    out = nnunet.raw.parent / "out"
-    nnunet.run("nnUNetv2_tpmamba", "compare", "-d", 702, "-tr", *trainers, "-o", out, "-np", 2)
-    report = json.loads((out / "summary.json").read_text())
-    assert [group["folds"] for group in report["groups"]] == [["0"], ["1", "2"]]
-    assert report["notes"] == []
-    for group in report["groups"]:
-        for trainer in trainers:
-            for fold in group["folds"]:
-                validation = model_folder(nnunet.results, name, trainer) / f"fold_{fold}" / "validation"
-                theirs = json.loads((validation / "summary.json").read_text())["foreground_mean"]["Dice"]
-                assert group["methods"][trainer]["Dice"]["per_fold"][fold]["mean"] == theirs
-                assert report["cost"][trainer][fold]["epochs"] == 1
-                assert (report["cost"][trainer][fold]["peak_memory_gb"] is None) == (trainer == trainers[0])
 
 
 @pytest.mark.slow

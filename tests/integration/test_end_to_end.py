@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import blosc2
@@ -10,35 +11,39 @@ import pytest
 import SimpleITK
 import torch
 from support.images import assert_same_geometry, content, read_array, write_image
-from support.nnunet import model_folder, train_command
-from support.raw_datasets import write_raw_dataset
+from support.nnunet import ON_CPU, model_folder, train_command
+from support.raw_datasets import link_cases, write_raw_dataset
 from support.sam_files import write_meta_checkpoint
 
 
-def predict(nnunet, dataset, trainer, images, output, **environment):
+def predict(nnunet, dataset, trainer, images, output, **how):
     """Predict without mirroring; return the files."""
-    nnunet.predict(dataset, trainer, images, output, "--disable_tta", **environment)
+    nnunet.predict(dataset, trainer, images, output, "--disable_tta", **how)
     return sorted(output.glob("*.nii.gz"))
 
 
 class TestRealCT:
-    """Dataset702: plan, preprocess, train the small network and the stock baseline side by side, predict new CTs."""
+    """Real CTs: few-shot splits, both trainers on fold 0 and two draws of 3 by the script, prediction, comparison.
 
-    NAME = "Dataset702_HeadNeckCrop"
-    OURS, STOCK = "nnUNetTrainerTPMamba_small_short", "nnUNetTrainer_short"
+    Our network is a thin one; what takes the paper's spacing and patch size are the data.
+    """
+
+    NAME, CASES = "Dataset702_HeadNeckCrop", 8
+    OURS, STOCK = "nnUNetTrainerTPMamba_tiny_fine", "nnUNetTrainer_short"
 
     @pytest.fixture(scope="class")
     def trained(self, real_data, module_nnunet):
         nnunet = module_nnunet
-        (nnunet.raw / self.NAME).symlink_to(real_data / self.NAME)
-        nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
-        folder = nnunet.preprocessed / self.NAME
-        cases = sorted(path.name[:7] for path in (folder / "gt_segmentations").iterdir())
-        # one validation case: each takes the small network several seconds
-        (folder / "splits_final.json").write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]))
+        link_cases(real_data / self.NAME, nnunet.raw / self.NAME, self.CASES)
+        nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "-np", 1, "-npfp", 1)
+        folder, script = nnunet.preprocessed / self.NAME, nnunet.raw.parent / "trainings.sh"
+        protocol = ("-d", 702, "-n", 3, "--draws", 2, "--test", 2)
+        nnunet.run("nnUNetv2_tpmamba", "fewshot", *protocol, "-tr", self.STOCK, self.OURS, "--script", script)
         before = content(folder)
-        nnunet.train(self.NAME, self.STOCK)
-        nnunet.train(self.NAME, self.OURS, nnUNet_def_n_proc="2")
+        trainings = re.findall(r"'nnUNetv2_train (.*)'", script.read_text())
+        assert len(trainings) == 6
+        for training in trainings:
+            nnunet.run("nnUNetv2_train", *training.split(), *ON_CPU)
         after = content(folder)
         nnunet.untouched = {path: digest for path, digest in after.items() if path in before} == before
         return nnunet
@@ -59,7 +64,7 @@ class TestRealCT:
     def test_preprocessed_arrays_are_at_1_mm_in_0_1(self, trained, real_data):
         folder = trained.preprocessed / self.NAME / "nnUNetPlans_3d_fullres_tpmamba"
         arrays = [path for path in sorted(folder.glob("*.b2nd")) if not path.name.endswith("_seg.b2nd")]
-        assert len(arrays) == 24
+        assert len(arrays) == self.CASES
         for path in arrays:
             image = SimpleITK.ReadImage(str(real_data / self.NAME / "imagesTr" / f"{path.stem}_0000.nii.gz"))
             size_in_mm = np.array(image.GetSize()[::-1]) * image.GetSpacing()[::-1]
@@ -71,7 +76,7 @@ class TestRealCT:
     def test_both_validate_and_their_results_lie_side_by_side(self, trained):
         for trainer in (self.OURS, self.STOCK):
             summary = model_folder(trained.results, self.NAME, trainer) / "fold_0" / "validation" / "summary.json"
-            assert len(json.loads(summary.read_text())["metric_per_case"]) == 1
+            assert len(json.loads(summary.read_text())["metric_per_case"]) == 2
 
     @pytest.mark.parametrize("trainer", [OURS, STOCK])
     def test_prediction_has_each_inputs_geometry(self, trained, real_data, tmp_path, trainer):
@@ -82,12 +87,39 @@ class TestRealCT:
             assert_same_geometry(path, images / path.name.replace(".nii.gz", "_0000.nii.gz"))
             assert set(np.unique(read_array(path))) <= {0, 1, 2, 3}
 
+    def test_they_are_compared_as_nnunet_scores_them(self, trained, tmp_path):
+        trainers = (self.STOCK, self.OURS)
+        trained.run("nnUNetv2_tpmamba", "compare", "-d", 702, "-tr", *trainers, "-o", tmp_path, "-np", 2)
+        report = json.loads((tmp_path / "summary.json").read_text())
+        assert [group["folds"] for group in report["groups"]] == [["0"], ["1", "2"]]
+        assert report["notes"] == []
+        for group in report["groups"]:
+            for trainer in trainers:
+                for fold in group["folds"]:
+                    validation = model_folder(trained.results, self.NAME, trainer) / f"fold_{fold}" / "validation"
+                    theirs = json.loads((validation / "summary.json").read_text())["foreground_mean"]["Dice"]
+                    assert group["methods"][trainer]["Dice"]["per_fold"][fold]["mean"] == theirs
+                    assert report["cost"][trainer][fold]["epochs"] == 1
+                    assert (report["cost"][trainer][fold]["peak_memory_gb"] is None) == (trainer == self.STOCK)
+
+    @pytest.mark.integration
+    @pytest.mark.timeout(1800)
+    def test_the_small_network_trains_and_predicts(self, trained, real_data, tmp_path):
+        name = "nnUNetTrainerTPMamba_small_short"
+        trained.train(self.NAME, name, timeout=1500)
+        images = real_data / self.NAME / "imagesTs"
+        predicted = predict(trained, self.NAME, name, images, tmp_path, timeout=1500)
+        assert len(predicted) == 6
+        for path in predicted:
+            assert_same_geometry(path, images / path.name.replace(".nii.gz", "_0000.nii.gz"))
+            assert set(np.unique(read_array(path))) <= {0, 1, 2, 3}
+
 
 class TestTinyCT:
     """Two folds started together on fresh data, both stopped after an epoch, one continued, then prediction."""
 
     NAME = "Dataset902_Blobs"
-    TRAINER = "nnUNetTrainerTPMamba_demo_short"
+    TRAINER = "nnUNetTrainerTPMamba_tiny_stopped"
 
     @pytest.fixture(scope="class")
     def planned(self, module_nnunet):
@@ -164,10 +196,10 @@ class TestTinyCT:
         assert content(planned.preprocessed) == before
 
     def test_a_diverging_training_stops(self, planned, stopped):
-        result = planned.train(self.NAME, "nnUNetTrainerTPMamba_demo_diverging", check=False)
+        result = planned.train(self.NAME, "nnUNetTrainerTPMamba_tiny_diverging", check=False)
         assert result.returncode == 1
         assert "RuntimeError: the training loss became nan in epoch 0" in result.stderr
-        fold = model_folder(planned.results, self.NAME, "nnUNetTrainerTPMamba_demo_diverging") / "fold_0"
+        fold = model_folder(planned.results, self.NAME, "nnUNetTrainerTPMamba_tiny_diverging") / "fold_0"
         (log,) = fold.glob("training_log_*.txt")
         assert "the training loss became nan in epoch 0" in log.read_text()
 

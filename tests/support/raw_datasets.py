@@ -44,6 +44,16 @@ def write_raw_dataset(
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
+def link_cases(source, folder, number):
+    """Make a raw data set of the first training cases of another one, which has one channel."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+        for path in sorted((source / name).iterdir())[:number]:
+            (folder / name / path.name).symlink_to(path.resolve())
+    description = json.loads((source / "dataset.json").read_text()) | {"numTraining": number}
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
 def make_raw(folder, training=("a", "b"), unseen=(), channels=1, **changes):
     """Write a raw data set whose image files are empty, for tests of names alone; return its folder."""
     for part, cases in (("Tr", training), ("Ts", unseen)):

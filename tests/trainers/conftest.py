@@ -18,7 +18,7 @@ from nnunetv2_tpmamba.networks.sam import download, weights
 def planned(tmp_path_factory):
     nnunet = NnUNet(tmp_path_factory.mktemp("nnunet"))
     write_raw_dataset(nnunet.raw / NAME, [f"case{i}" for i in range(5)])
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 901, "-c", "3d_fullres", "-np", 2, "-npfp", 2)
+    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 901, "-c", "3d_fullres", "-np", 1, "-npfp", 1)
     return nnunet
 
 

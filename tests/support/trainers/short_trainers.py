@@ -46,11 +46,6 @@ class StopsAfterAnEpoch:
             os._exit(3)
 
 
-class nnUNetTrainerTPMamba_demo_short(StopsAfterAnEpoch, nnUNetTrainerTPMamba_demo):
-    testbed = replace(nnUNetTrainerTPMamba_demo.testbed, **FEW | {"num_epochs": 2, "initial_lr": 1e-3})
-    warmup_epochs = 0
-
-
 class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
     """One epoch of a network that takes no time, for tests of many commands."""
 
@@ -82,8 +77,12 @@ class nnUNetTrainerTPMamba_tiny_fine(nnUNetTrainerTPMamba_tiny_short):
     )
 
 
-class nnUNetTrainerTPMamba_demo_diverging(nnUNetTrainerTPMamba_demo_short):
-    testbed = replace(nnUNetTrainerTPMamba_demo_short.testbed, initial_lr=1e30)
+class nnUNetTrainerTPMamba_tiny_stopped(StopsAfterAnEpoch, nnUNetTrainerTPMamba_tiny_short):
+    testbed = replace(nnUNetTrainerTPMamba_tiny_short.testbed, num_epochs=2)
+
+
+class nnUNetTrainerTPMamba_tiny_diverging(nnUNetTrainerTPMamba_tiny_stopped):
+    testbed = replace(nnUNetTrainerTPMamba_tiny_stopped.testbed, initial_lr=1e30)
 
 
 def short_row(name, cls):
