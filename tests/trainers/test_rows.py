@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 CUBES = [(side,) * 3 for side in (16, 32, 48, 64, 96)]
 WRONG = [(1, 1, 1), (17, 20, 33)]
 CLASSES = 3
+GRAPH_BREAKS = {"nnUNetTrainerTestbed_SwinUNETR": r"monai.*_check_input_size"}  # which asks NumPy; MONAI 1.6.1
 # what a class may say without having another network; its config is compared on its own
 OF_TRAINING = NOT_OF_THE_NETWORK | {"check_installed", "config"}
 
@@ -175,7 +177,9 @@ def test_it_compiles_without_a_graph_break(row):
     row.cls.toggle_deep_supervision(row.network.train(), row.cls.deep_supervision)
     torch.compiler.reset()
     compiled = torch.compile(row.network, backend="aot_eager", fullgraph=True)
-    torch.stack([x.sum() for x in listed(compiled(image_for(row.cls)))]).sum().backward()
+    breaks = GRAPH_BREAKS.get(row.cls.__name__)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=breaks) if breaks else nullcontext():
+        torch.stack([x.sum() for x in listed(compiled(image_for(row.cls)))]).sum().backward()
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(2, 2), (3, 14), (4, 2)])
