@@ -1,4 +1,4 @@
-"""The verb trainers, and that README and reference list the same trainers."""
+"""The verb trainers, and which of them README and reference list."""
 
 import re
 
@@ -6,8 +6,8 @@ import pytest
 from support.nnunet import REPOSITORY
 
 from nnunetv2_tpmamba import cli
-from nnunetv2_tpmamba.trainers import catalogue
-from nnunetv2_tpmamba.trainers.catalogue import describe, trainers
+from nnunetv2_tpmamba.trainers import ablations, catalogue
+from nnunetv2_tpmamba.trainers.catalogue import describe, rows, trainers
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +78,22 @@ def test_facts_follow_the_data():
     assert many > few
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/reference.md"])
-def test_the_docs_list_the_same_trainers(page):
-    rows = re.findall(r"^\| (`nnUNetTrainerT.*?) \|", (REPOSITORY / page).read_text(), re.MULTILINE)
-    names = set()
-    for row in rows:
+def named_in_the_table_of(page):
+    names = []
+    for row in re.findall(r"^\| (`nnUNetTrainerT.*?) \|", (REPOSITORY / page).read_text(), re.MULTILINE):
         first, *others = re.findall(r"`(\w+)`", row)
         stem = first.rpartition("_")[0]
-        names |= {first, *(stem + other for other in others)}
-    assert names == set(trainers())
+        names += [first, *(stem + other for other in others)]
+    assert len(names) == len(set(names))
+    return set(names)
+
+
+def test_the_reference_lists_every_trainer():
+    assert named_in_the_table_of("docs/reference.md") == set(trainers())
+
+
+def test_the_readme_lists_the_networks_that_the_papers_first_table_prints():
+    printed = {name for name, trainer in rows().items() if trainer.row.table == "table 1" and trainer.row.dice}
+    assert printed < named_in_the_table_of("README.md") < set(trainers())
+    count = sum(trainer.__module__ == ablations.__name__ for trainer in trainers().values())
+    assert f"`nnUNetTrainerTPMamba_nomamba` and {count - 1} others" in (REPOSITORY / "README.md").read_text()
