@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "nnunetv2_tpmamba" / "__init__.py").read_text(), re.M).group(1)
 
 if __name__ == "__main__":  # nnU-Net imports every module of a folder given as nnUNet_extTrainer
+    BASELINES = ["monai>=1.5"]  # networks of the paper's table 1
     setup(
         name="nnunetv2_tpmamba",
         version=VERSION,
@@ -33,13 +34,13 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
             "tabulate",  # tables in text and Markdown
         ],
         extras_require={
-            "baselines": ["monai>=1.5"],  # networks of the paper's table 1
+            "baselines": BASELINES,
             "cuda": ["mamba-ssm>=2.2", "causal-conv1d>=1.4"],
             "test": [
+                *BASELINES,
                 "pytest",
                 "pytest-timeout",
                 "segment-anything",
-                "monai>=1.5",
                 "hypothesis",
                 "ruff",
                 "mypy",

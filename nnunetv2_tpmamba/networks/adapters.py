@@ -52,7 +52,7 @@ class AttentionAdapter(nn.Module):
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
         narrows = hidden_dim < embed_dim
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.down = nn.Linear(embed_dim, hidden_dim, bias=False) if narrows else nn.Identity()
         self.qkv = nn.Linear(hidden_dim, 3 * hidden_dim)
         self.proj = nn.Linear(hidden_dim, hidden_dim) if narrows else nn.Identity()

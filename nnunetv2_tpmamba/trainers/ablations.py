@@ -112,7 +112,10 @@ class nnUNetTrainerTPMamba_volume_only(nnUNetTrainerTPMamba):
 
 
 class nnUNetTrainerTPMamba_hw_only(nnUNetTrainerTPMamba):
-    """Table 3, reading B: the tokens of each slice, no convolution along depth, so slices do not see each other."""
+    """Table 3, reading B: the tokens of each slice, no convolution along depth.
+
+    What slices have in common is only the mean and variance of the instance norm.
+    """
 
     config = replace(NO_CONVOLUTION, planes=("hw",))
     row = of_table(3, "hw-plane", 74.4, ALONE)
@@ -173,8 +176,7 @@ class nnUNetTrainerTPMamba_conv_adapter(nnUNetTrainerTPMamba):
 class nnUNetTrainerTPMamba_attention(nnUNetTrainerTPMamba):
     """Figure 1(c): self-attention over all tokens of the volume in the place of the tri-plane module.
 
-    It is 96 channels wide (``adapter_dim``) between a narrowing and a widening layer; the figure's is 768 wide. By
-    count a training step needs 6.6 GB under fp16 and 1.9 GB with recomputation, like the paper's module (6.8 and 1.9).
+    It is ``adapter_dim`` channels wide, between a narrowing and a widening layer.
     """
 
     config = replace(PAPER, adapter="attention")
