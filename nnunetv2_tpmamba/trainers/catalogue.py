@@ -11,7 +11,7 @@ from . import ablations, baselines, mednext, originals, sam_rows, tpmamba, umamb
 from .testbed import nnUNetTrainerTestbed
 
 MODULES = (tpmamba, ablations, baselines, mednext, umamba, sam_rows, originals)
-NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "configure_optimizers"}
+NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "check_installed", "configure_optimizers"}
 """What a class may set without changing its network, but for the patch and its spacing."""
 
 

@@ -33,7 +33,7 @@ WRONG = [(1, 1, 1), (17, 20, 33)]
 CLASSES = 3
 GRAPH_BREAKS = {"nnUNetTrainerTestbed_SwinUNETR": r"monai.*_check_input_size"}  # which asks NumPy; MONAI 1.6.1
 # what a class may say without having another network; its config is compared on its own
-OF_TRAINING = NOT_OF_THE_NETWORK | {"check_installed", "config"}
+OF_TRAINING = NOT_OF_THE_NETWORK | {"config"}
 
 
 def refusal(cls, patch_size):

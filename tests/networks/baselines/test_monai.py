@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from support.nnunet import REPOSITORY
 
 import nnunetv2_tpmamba
 from nnunetv2_tpmamba.networks.baselines import monai
@@ -15,6 +16,10 @@ from nnunetv2_tpmamba.networks.baselines.vnet import build_vnet
 
 NEEDED = "this network needs MONAI 1.5 or newer, but"
 INSTALL = r"pip install 'monai>=1.5', or this package with its extra: pip install '.\[baselines\]'$"
+
+
+def test_the_extra_installs_the_oldest_that_will_do():
+    assert f'"monai>={monai.OLDEST}"' in (REPOSITORY / "setup.py").read_text()
 
 
 def test_the_installed_one_will_do():
