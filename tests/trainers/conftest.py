@@ -34,11 +34,11 @@ def make(planned, monkeypatch, tmp_path):
     monkeypatch.setattr(weights, "read_sam_checkpoint", lambda path: sam)
     folder = planned.preprocessed / NAME
 
-    def make(cls=nnUNetTrainerTPMamba_tiny, configuration="3d_fullres", fold=0, initialized=True):
+    def make(cls=nnUNetTrainerTPMamba_tiny, fold=0, initialized=True):
         plans = json.loads((folder / "nnUNetPlans.json").read_text())
         plans["continue_training"] = False
         dataset_json = json.loads((folder / "dataset.json").read_text())
-        made = cls(plans, configuration, fold, dataset_json, torch.device("cpu"))
+        made = cls(plans, "3d_fullres", fold, dataset_json, torch.device("cpu"))
         if initialized:
             made.initialize()
         return made

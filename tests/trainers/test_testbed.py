@@ -39,12 +39,6 @@ def test_stock_plans_file_and_data_are_untouched(planned, make):
     assert [path.read_bytes() for path in watched] == before
 
 
-@pytest.mark.parametrize(("configuration", "message"), [("2d", "is 2D"), ("3d_lowres", "3d_lowres")])
-def test_configurations_it_cannot_train_are_refused(make, configuration, message):
-    with pytest.raises(ValueError, match=message):
-        make(configuration=configuration, initialized=False)
-
-
 def test_building_for_prediction_reads_nothing(make, monkeypatch):
     made = make(initialized=False)
     monkeypatch.setattr(download, "find_sam_checkpoint", lambda: pytest.fail("it was asked for"))

