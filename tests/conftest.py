@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
+# idle threads that spin make a busy machine a hundred times slower; libgomp reads this when torch loads it, below
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 import timm
 import torch
 from support.configs import TINY
 from support.nnunet import REPOSITORY, NnUNet
-
-# idle threads that spin make a busy machine a hundred times slower; libgomp reads this when torch loads it
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 DATA = Path(os.environ.get("TPMAMBA_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
