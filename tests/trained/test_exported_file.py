@@ -274,10 +274,9 @@ class TestTrainersThatBuildWhatPlansName:
             install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
         assert not ran.exists()
         assert not (tmp_path / "elsewhere").exists()
+        settings = ConfigurationManager({"patch_size": [16, 16, 16], "architecture": architecture})
         with pytest.raises(TypeError, match="not a Module subclass"):  # the trainer itself does run it
-            trainer.build_network_architecture(
-                PlansManager({}), ConfigurationManager({"architecture": architecture}), 1, 2, False
-            )
+            trainer.build_network_architecture(PlansManager({}), settings, 1, 2, False)
         assert ran.exists()
 
     def let_be_found(self, trainer, monkeypatch):
