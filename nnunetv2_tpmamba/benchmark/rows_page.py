@@ -42,7 +42,7 @@ The numbers are not a ranking. None of the trainers has been trained on the pape
 - **Memory**: peak of a training step of one patch under fp16 autocast, in GB (10^9 bytes), without recomputed blocks:
   weights, gradients, AdamW's moments and what the backward pass reads. A device needs about a quarter more.
 - **Seconds per iteration** are measured: forward, loss, backward, clipping and AdamW, batch of one, random data.
-  One step each: on one machine the same row took 10.8 and 14.0 s in two runs, so smaller differences mean nothing.
+  [Benchmarks](benchmarks.md) says how often, and how far two runs differ.
 - **Dice** is what the paper prints for BTCV, in %, by the number of training cases.
 - **Tables 2 and 3** can be read in two ways ([paper map](paper-map.md)): as a change of the full module (reading A), or
   as the part alone (reading B, names that end in `_only`). The printed Dice belongs to one of them. The paper does not
