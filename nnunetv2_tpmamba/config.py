@@ -7,6 +7,9 @@ al., ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own 
 from dataclasses import dataclass, replace
 from typing import Literal
 
+PREEMPTED = 75
+"""Exit status of a training that a signal stopped and ``--c`` continues; BSD's EX_TEMPFAIL, "try again later"."""
+
 
 @dataclass(frozen=True)
 class Testbed:
