@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunetv2_tpmamba.trainers import catalogue
+from nnunetv2_tpmamba.trainers.paper import OURS_IN_LATER_TABLES, REVISITED
 from nnunetv2_tpmamba.trainers.row import Row
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
@@ -13,13 +14,6 @@ from .report import digits
 from .rows import STEP, Counts, Trainer, count
 
 OURS: Trainer = nnUNetTrainerTPMamba
-OURS_IN_LATER_TABLES: Mapping[str, tuple[str, Mapping[int, float]]] = {
-    "table 2": ("MS conv (k=3)", {6: 78.9}),
-    "table 3": ("tri-plane", {6: 78.7}),
-    "table 4": ("r = 96", {6: 78.9}),
-    "figure 1(c)": ("TP-Mamba", {}),
-}
-"""What the paper calls its own method in the tables after the first, in its order, and the Dice printed there."""
 UNKNOWN = "-"
 INTRODUCTION = """\
 # The rows of the paper's tables
@@ -55,15 +49,6 @@ Isensee et al., "nnU-Net Revisited", MICCAI 2024, print these numbers for BTCV: 
 trained from scratch in nnU-Net with each author's settings. The splits and settings are not the paper's, so the two
 Dice columns are not to be compared with each other.
 """
-REVISITED = (
-    ("nnUNet", "nnU-Net", "83.08", "7.7", "9"),
-    ("MedNeXt", "MedNeXt L, kernel 3", "84.70", "17.3", "68"),
-    ("SwinUNETR", "SwinUNETR", "78.89", "13.1", "15"),
-    ("UMambaBot", "U-Mamba Bot", "83.51", "12.4", "24"),
-    ("UMambaEnc", "U-Mamba Enc", "82.41", "24.9", "47"),
-    ("UMambaNone", "U-Mamba without Mamba", "83.69", "12.0", "24"),
-)
-"""The row (after ``nnUNetTrainerTestbed_``), the network, its Dice, its memory in GB, its hours on an A100."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +193,17 @@ def _revisited() -> str:
     """Put what others measured beside the paper's Dice."""
     header = ("network", "Dice, 5 folds", "the paper's Dice, 24 cases", "GPU memory, GB", "hours on an A100")
     trainers = catalogue.trainers()
-
-    def printed(name: str) -> str:
-        return str(_row(trainers[f"nnUNetTrainerTestbed_{name}"]).dice.get(24, UNKNOWN))
-
-    return _table(header, [(network, dice, printed(name), *cost) for name, network, dice, *cost in REVISITED])
+    lines = [
+        (
+            each.network,
+            f"{each.dice:.2f}",
+            str(_row(trainers[each.trainer]).dice.get(24, UNKNOWN)),
+            str(each.memory_gb),
+            str(each.hours),
+        )
+        for each in REVISITED
+    ]
+    return _table(header, lines)
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
