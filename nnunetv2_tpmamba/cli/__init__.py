@@ -14,7 +14,7 @@ import warnings
 
 VERBS = (
     *("path", "doctor", "weights", "trainers", "preprocess", "demo", "benchmark"),
-    *("fewshot", "compare", "export", "install"),
+    *("fewshot", "study", "compare", "export", "install"),
 )
 
 

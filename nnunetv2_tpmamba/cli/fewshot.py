@@ -7,9 +7,10 @@ backup; if trainings on them exist, nothing is changed.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from nnunetv2_tpmamba.data.few_shot import TEST_FRACTION, few_shot_folds, table
+from nnunetv2_tpmamba.data.few_shot import TEST_FRACTION, Fold, table
 from nnunetv2_tpmamba.data.folders import find_preprocessed
 
 from .options import TRAINER, add_option
@@ -20,6 +21,24 @@ TRAINERS = ("nnUNetTrainer", TRAINER)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "-d")
+    add_draw_options(parser)
+    parser.add_argument(
+        "--script",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write the commands of all trainings to this file, for a shell or a Slurm array; without FILE print them",
+    )
+    scripted = parser.add_argument_group("options of the script")
+    add_option(scripted, "-tr", nargs="+", default=TRAINERS, help=f"trainers ({' '.join(TRAINERS)})")
+    add_option(scripted, "-c")
+    add_option(scripted, "-p")
+    add_option(scripted, "-device")
+    add_option(scripted, "--overwrite", help="replace an existing script")
+
+
+def add_draw_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options that say how folds are drawn."""
     parser.add_argument(
         "-n",
         nargs="+",
@@ -37,52 +56,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="test cases: their number, their fraction of all cases, or their names (0.2)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random draws (0)")
-    parser.add_argument(
-        "--script",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write the commands of all trainings to this file, for a shell or a Slurm array; without FILE print them",
-    )
-    scripted = parser.add_argument_group("options of the script")
-    add_option(scripted, "-tr", nargs="+", default=TRAINERS, help=f"trainers ({' '.join(TRAINERS)})")
-    add_option(scripted, "-c")
-    add_option(scripted, "-p")
-    scripted.add_argument("-device", metavar="D", help="cuda, cpu or mps (nnU-Net's own choice: cuda)")
-    add_option(scripted, "--overwrite", help="replace an existing script")
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunetv2_tpmamba.comparison.statistics import FEWEST
-    from nnunetv2_tpmamba.study.few_shot_splits import classes_of_cases, resolve_test_cases, write_splits
+    from nnunetv2_tpmamba.study.few_shot_splits import draw_folds, write_splits
+    from nnunetv2_tpmamba.study.plan import Study
     from nnunetv2_tpmamba.study.script import training_script
 
     folder = find_preprocessed(args.d)
     if args.script not in (None, "-"):
         check_script(Path(args.script), args.overwrite)
-    if args.draws < 1:
-        raise ValueError(f"--draws {args.draws}: give at least 1")
-    if len(set(args.n)) < len(args.n):
-        raise ValueError(f"-n {' '.join(map(str, args.n))}: give every number once")
-    classes = classes_of_cases(folder)
-    test = resolve_test_cases(args.test, classes, args.seed)
-    folds = few_shot_folds(classes, test, args.n, args.draws, args.seed)
+    folds = draw_folds(folder, args.test, args.n, args.draws, args.seed)
     write_splits(folder, folds, args.seed, log=print)
+    print_folds(folds)
+    if args.script is not None:
+        study = Study(folder.name, tuple(args.tr), tuple(folds), args.seed, 1, args.c, args.p)
+        text = training_script(study, args.device)
+        if args.script == "-":
+            print(f"\n{text}", end="")
+        else:
+            Path(args.script).write_text(text, encoding="utf-8")
+            print(f"\n{how_to_train(args.script, len(study.trainings()))}")
+    return 0
+
+
+def print_folds(folds: Sequence[Fold]) -> None:
+    """Print the table of folds, and what a user should know of them."""
+    from nnunetv2_tpmamba.comparison.statistics import FEWEST
+
     print(table(folds))
     if len(folds[0].val) < FEWEST:
         print(f"No difference between methods can be significant on {len(folds[0].val)} test cases; it takes {FEWEST}")
     for fold in folds:
         if fold.missing:
             print(f"No training case of fold {fold.fold} has: {', '.join(fold.missing)}")
-    if args.script is not None:
-        text = training_script(folder.name, folds, args.tr, args.c, args.p, args.device)
-        if args.script == "-":
-            print(f"\n{text}", end="")
-        else:
-            Path(args.script).write_text(text)
-            jobs = len(folds) * len(args.tr)
-            print(f"\nTrain with: bash {args.script}\nor on Slurm: sbatch --array=0-{jobs - 1} {args.script}")
-    return 0
+
+
+def how_to_train(script: Path | str, trainings: int) -> str:
+    """Say how the script of all trainings is run."""
+    return f"Train with: bash {script}\nor on Slurm: sbatch --array=0-{trainings - 1} {script}"
 
 
 def check_script(path: Path, overwrite: bool) -> None:

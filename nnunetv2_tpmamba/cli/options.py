@@ -15,6 +15,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "-c": {"default": CONFIGURATION, "metavar": "C", "help": f"configuration ({CONFIGURATION})"},
     "-f": {"nargs": "+", "metavar": "F", "help": "folds (all that were trained)"},
     "-np": {"type": int, "metavar": "N", "help": "processes; fewer need less memory (nnUNet_def_n_proc, else 8)"},
+    "-device": {"metavar": "D", "help": "cuda, cpu or mps (nnU-Net's own choice: cuda)"},
     "--overwrite": {"action": "store_true", "help": "replace an existing file"},
 }
 

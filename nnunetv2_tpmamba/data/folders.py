@@ -37,6 +37,20 @@ def find_results() -> Path:
     return Path(nnUNet_results)
 
 
+def results_of_repeat(repeat: int) -> Path:
+    """Return the folder that takes nnUNet_results' place for the repeats of a study's trainings, counted from 1.
+
+    Raises:
+        OSError: the environment variable nnUNet_results is not set.
+    """
+    return find_results() / place_of_repeat(repeat)
+
+
+def place_of_repeat(repeat: int) -> Path:
+    """Return that folder relative to nnUNet_results: the first repeat is in nnUNet_results itself."""
+    return Path() if repeat == 1 else Path(f"repeat_{repeat}")
+
+
 def find_training_images(dataset_name: str) -> Path | None:
     """Return the folder of a dataset's training images; None if ``nnUNet_raw`` is not set or the name is empty."""
     from nnunetv2.paths import nnUNet_raw

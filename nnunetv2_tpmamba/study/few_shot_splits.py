@@ -4,19 +4,39 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from nnunetv2_tpmamba.comparison.labels import read_description
 from nnunetv2_tpmamba.comparison.metrics import read, reader_of
-from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold, choose_test, number_of_test_cases, table
+from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold, choose_test, few_shot_folds, number_of_test_cases, table
 from nnunetv2_tpmamba.data.folders import find_results
 from nnunetv2_tpmamba.data.splits import SPLITS, locked_split
 from nnunetv2_tpmamba.files import whole_or_absent
 
 TABLE = "fewshot.md"
+
+
+def draw_folds(folder: Path, test: Sequence[str], sizes: Sequence[int], draws: int, seed: int) -> list[Fold]:
+    """Read the labels of a dataset and draw its folds; write nothing.
+
+    Args:
+        folder: the dataset's folder in nnUNet_preprocessed.
+        test: the option ``--test``, see :func:`resolve_test_cases`.
+        sizes, draws, seed: the options ``-n``, ``--draws`` and ``--seed``, see
+            :func:`~nnunetv2_tpmamba.data.few_shot.few_shot_folds`.
+
+    Raises:
+        FileNotFoundError: the dataset was not preprocessed.
+        ValueError: the options ask for what is not possible, or a file is damaged.
+    """
+    if draws < 1:
+        raise ValueError(f"--draws {draws}: give at least 1")
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"-n {' '.join(map(str, sizes))}: give every number once")
+    classes = classes_of_cases(folder)
+    return few_shot_folds(classes, resolve_test_cases(test, classes, seed), sizes, draws, seed)
 
 
 def classes_of_cases(folder: Path) -> dict[str, set[str]]:
@@ -96,9 +116,8 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int, log: Callable[[
         OSError: the folder cannot be written, or nnUNet_results is not set.
     """
     path, protocol = folder / SPLITS, folder / PROTOCOL
-    splits = [fold.split() for fold in folds]
     with locked_split(folder, log):
-        if not _holds(path, splits):
+        if not holds_splits(path, folds):
             if trained := folds_with_results(folder.name):
                 raise FileExistsError(
                     f"there are results for the present splits: {', '.join(map(str, trained))}; move these elsewhere, "
@@ -106,22 +125,24 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int, log: Callable[[
                 )
             if path.is_file():
                 log(f"{path} was there; it is kept as {back_up(path).name}")
-            _write(path, json.dumps(splits, indent=4))
+            _write(path, json.dumps([fold.split() for fold in folds], indent=4))
         _write(protocol, json.dumps({"seed": seed, "folds": [fold.as_json() for fold in folds]}, indent=1))
         _write(folder / TABLE, table(folds) + "\n")
     log(f"{len(folds)} folds are in {path}, what they are in {protocol.name} and {TABLE} beside it\n")
 
 
 def folds_with_results(dataset_name: str) -> list[Path]:
-    """Find the folders of trainings on a fold of the splits that ended an epoch or validated.
+    """Find the folders of trainings on a fold of the splits that ended an epoch or validated, repeats included.
 
     ``fold_all`` is left out, because it uses no split.
 
     Raises:
         OSError: nnUNet_results is not set, so such folders cannot be looked for.
     """
-    folds = (find_results() / dataset_name).glob("*__*__*/fold_[0-9]*")
-    return sorted(fold for fold in folds if any(fold.glob("checkpoint_*.pth")) or (fold / "validation").is_dir())
+    results = find_results()
+    places = [results, *sorted(results.glob("repeat_*"))]
+    folds = [fold for place in places for fold in sorted((place / dataset_name).glob("*__*__*/fold_[0-9]*"))]
+    return [fold for fold in folds if any(fold.glob("checkpoint_*.pth")) or (fold / "validation").is_dir()]
 
 
 def back_up(path: Path) -> Path:
@@ -132,9 +153,10 @@ def back_up(path: Path) -> Path:
     return path.rename(backup)
 
 
-def _holds(path: Path, splits: Sequence[Any]) -> bool:
+def holds_splits(path: Path, folds: Sequence[Fold]) -> bool:
+    """Whether a ``splits_final.json`` holds these folds."""
     try:
-        return json.loads(path.read_text()) == splits
+        return json.loads(path.read_text()) == [fold.split() for fold in folds]
     except (OSError, ValueError):  # it is absent, or damaged and will be backed up and replaced
         return False
 

@@ -1,13 +1,14 @@
-"""The bash script that runs all trainings of a few-shot study, from the template ``train_all.sh``."""
+"""The bash script that runs all trainings of a study, from the template ``train_all.sh``."""
 
 import shlex
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from string import Template
 
-from nnunetv2_tpmamba.data.few_shot import Fold
-from nnunetv2_tpmamba.data.folders import PLANS
+from nnunetv2_tpmamba.config import PREEMPTED
+from nnunetv2_tpmamba.data.folders import PLANS, place_of_repeat
+
+from .plan import Study, Training
 
 TEMPLATE = Path(__file__).with_name("train_all.sh")
 
@@ -16,38 +17,40 @@ class _ShellTemplate(Template):
     delimiter = "%"  # a dollar sign is the shell's
 
 
-def training_script(
-    dataset: str, folds: Sequence[Fold], trainers: Sequence[str], configuration: str, plans: str, device: str | None
-) -> str:
+def training_script(study: Study, device: str | None) -> str:
     """Write a bash script of all trainings, which runs one of them as a Slurm array task, else one after the other.
 
     When the script is run again, it leaves finished trainings alone and continues the others from their last
-    checkpoint. Its exit status says whether a training failed.
+    checkpoint. It forwards SIGUSR1, SIGTERM and SIGINT to the training that runs; on Slurm a task that SIGUSR1 stopped
+    is queued again. Its exit status is 0, 1 if a training failed, or ``PREEMPTED`` if a signal stopped it.
 
     Args:
-        dataset: the dataset's name.
-        folds: folds to train.
-        trainers: names of nnU-Net's trainers, each of which trains every fold.
-        configuration: name of the configuration in the plans.
-        plans: name of the plans.
+        study: what to train.
         device: what ``nnUNetv2_train`` takes as ``-device``; None leaves the choice to nnU-Net.
     """
-    of_plans = [] if plans == PLANS else ["-p", plans]
-    of_device = [] if device is None else ["-device", device]
-    trainings, finished = [], []
-    for fold, trainer in product(folds, trainers):
-        train = ["nnUNetv2_train", dataset, configuration, str(fold.fold), "-tr", trainer]
-        trainings.append(shlex.join([*train, *of_plans, *of_device, "--c"]))
-        model = f"{dataset}/{trainer}__{plans}__{configuration}"
-        finished.append(f"{model}/fold_{fold.fold}/validation/summary.json")
-    compare = ["nnUNetv2_tpmamba", "compare", "-d", dataset, "-tr", *trainers, "-c", configuration, *of_plans]
+    trainings = study.trainings()
+    rows = study.rows
+    compare = ["nnUNetv2_tpmamba", "compare", "-d", study.dataset, "-tr", *rows, "-c", study.configuration]
     return _ShellTemplate(TEMPLATE.read_text(encoding="utf-8")).substitute(
         count=len(trainings),
         last=len(trainings) - 1,
-        trainings=_elements(trainings),
-        finished=_elements(finished),
-        compare=shlex.join(compare).replace("\n", " "),  # a second line would be no comment
+        trainings=_elements([_command(study, training, device) for training in trainings]),
+        folders=_elements([str(study.folder(training)) for training in trainings]),
+        preempted=PREEMPTED,
+        compare=shlex.join([*compare, *_plans_option(study)]).replace("\n", " "),  # a second line would be no comment
     )
+
+
+def _command(study: Study, training: Training, device: str | None) -> str:
+    train = ["nnUNetv2_train", study.dataset, study.configuration, str(training.fold.fold), "-tr", training.row]
+    of_device = [] if device is None else ["-device", device]
+    command = shlex.join([*train, *_plans_option(study), *of_device, "--c"])
+    first, place = training.repeat == 1, place_of_repeat(training.repeat)
+    return command if first else f'nnUNet_results="$nnUNet_results"/{place} {command}'
+
+
+def _plans_option(study: Study) -> list[str]:
+    return [] if study.plans == PLANS else ["-p", study.plans]
 
 
 def _elements(values: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from . import ablations, baselines, mednext, originals, sam_rows, tpmamba, umamb
 from .testbed import nnUNetTrainerTestbed
 
 MODULES = (tpmamba, ablations, baselines, mednext, umamba, sam_rows, originals)
-NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "check_installed", "configure_optimizers"}
+NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "check_installed", "find_pretrained", "configure_optimizers"}
 """What a class may set without changing its network, but for the patch and its spacing."""
 
 
@@ -46,6 +46,16 @@ def trainers() -> dict[str, type[nnUNetTrainerTestbed]]:
 def rows() -> dict[str, type[nnUNetTrainerTestbed]]:
     """The trainers that are a row of the paper's tables themselves, and not by inheritance."""
     return {name: trainer for name, trainer in trainers().items() if vars(trainer).get("row")}
+
+
+def missing_for(trainer: type[nnUNetTrainerTestbed]) -> str:
+    """What must be installed or downloaded before a trainer can start a new training; "" if nothing."""
+    try:
+        trainer.check_installed()
+        trainer.find_pretrained()
+    except (ImportError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def first_sentence(trainer: type[nnUNetTrainerTestbed]) -> str:

@@ -36,6 +36,13 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
 
         check_patch_size(patch_size, cls.config.token_size)
 
+    @classmethod
+    def find_pretrained(cls) -> None:
+        if cls.config.pretrained:
+            from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+
+            find_sam_checkpoint(download=False)
+
     def read_pretrained(self) -> tuple[Path, dict[str, Tensor]] | None:
         """Find SAM's file and read its tensors; return None if the network is trained from random weights.
 

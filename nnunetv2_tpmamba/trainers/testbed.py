@@ -68,6 +68,10 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         """Raise ``ImportError``, with what to install, if a package that the network needs is missing."""
 
     @classmethod
+    def find_pretrained(cls) -> None:
+        """Raise ``OSError``, with how to get it, if a pretrained network's file is needed and not on this machine."""
+
+    @classmethod
     def check_patch_size(cls, patch_size: tuple[int, ...]) -> None:
         """Raise ``ValueError``, with sizes that are good, for a patch that the network cannot take."""
 

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "demo": ["[--out DIR]", "[--data RAW_DATASET_FOLDER]", "[--epochs N]"],
     "benchmark": ["[--device", "[--json FILE]"],
     "fewshot": ["-d D", "-n", "--draws", "[--test K", "[--seed S]"],
+    "study": ["plan", "status"],
     "export": ["-d D", "-o FILE", "[-tr T]", "[-p PLANS]", "[-c C]", "[-f F", "[-chk FILE]"],
     "install": ["FILE"],
     "compare": ["-d D", "-tr", "[-c C", "[-p PLANS", "[-f", "[-o DIR]", "[--tolerance MM"],

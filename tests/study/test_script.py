@@ -1,45 +1,90 @@
-"""The script of all trainings: what it runs, when it is run again, as a Slurm array, and with odd names."""
+"""The script of all trainings: what it runs, when it is run again, as a Slurm array, at signals, and with odd names."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from nnunetv2_tpmamba.config import PREEMPTED
 from nnunetv2_tpmamba.data.few_shot import few_shot_folds
+from nnunetv2_tpmamba.study.plan import Study
 from nnunetv2_tpmamba.study.script import TEMPLATE, training_script
 
 DATASET = "Dataset009_Few"
-FOLDS = few_shot_folds({f"case_{index}": {"organ"} for index in range(6)}, ["case_0"], [2], 2, seed=0)
+FOLDS = tuple(few_shot_folds({f"case_{index}": {"organ"} for index in range(6)}, ["case_0"], [2], 2, seed=0))
 TRAINERS = ("nnUNetTrainer", "nnUNetTrainerTPMamba")
+FAILS_ON_FOLD_2 = '[ "$3" != 2 ]'
+WAITS = f"""
+trap 'echo USR1 >> "$RECORD"; exit {PREEMPTED}' USR1
+trap 'echo TERM >> "$RECORD"; exit {PREEMPTED}' TERM
+while true; do sleep 0.05; done
+"""
+
+
+def script(folds=FOLDS, trainers=TRAINERS, configuration="3d_fullres", plans="nnUNetPlans", device=None, repeats=1):
+    return training_script(Study(DATASET, trainers, folds, 0, repeats, configuration, plans), device)
 
 
 class Trainings:
-    """Runs a script with a command in nnUNetv2_train's place that writes its arguments down and fails on fold 2."""
+    """Runs a script with commands in place of nnUNetv2_train and scontrol that write their arguments down."""
 
     def __init__(self, root):
         self.results, self.record = root / "the results", root / "record"
-        self.script = root / "train all.sh"
-        command = root / "bin" / "nnUNetv2_train"
-        command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\n(IFS=,; echo "$*") >> "{self.record}"\n[ "$3" != 2 ]\n')
-        command.chmod(0o755)
-        path = f"{command.parent}:/usr/bin:/bin"
-        self.environment = {"PATH": path, "nnUNet_extTrainer": "x", "nnUNet_results": str(self.results)}
+        self.script, self.bin = root / "train all.sh", root / "bin"
+        self.bin.mkdir()
+        self.command("nnUNetv2_train", FAILS_ON_FOLD_2)
+        self.environment = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "RECORD": str(self.record),
+            "nnUNet_extTrainer": "x",
+            "nnUNet_results": str(self.results),
+        }
 
-    def run(self, text, **more):
+    def command(self, name, does=""):
+        file = self.bin / name
+        prefix = "" if name == "nnUNetv2_train" else f"{name},"
+        file.write_text(f'#!/bin/bash\n(IFS=,; echo "{prefix}$*") >> "$RECORD"\n{does}\n')
+        file.chmod(0o755)
+
+    def start(self, text, **more):
         self.script.write_text(text)
         self.record.write_text("")
-        finished = subprocess.run(
-            ["bash", self.script], env=self.environment | more, check=False, cwd=self.script.parent
+        return subprocess.Popen(
+            ["bash", self.script],
+            env=self.environment | more,
+            cwd=self.script.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        return self.record.read_text().splitlines(), finished.returncode
 
-    def finish(self, trainer, fold, plans="nnUNetPlans"):
-        folder = self.results / DATASET / f"{trainer}__{plans}__3d_fullres" / f"fold_{fold}" / "validation"
-        folder.mkdir(parents=True)
-        (folder / "summary.json").touch()
+    def run(self, text, **more):
+        process = self.start(text, **more)
+        self.output, _ = process.communicate(timeout=60)
+        return self.record.read_text().splitlines(), process.returncode
+
+    def run_and_send(self, text, *signals, **more):
+        """Send signals to the script once the first training runs, each after the former has arrived."""
+        process = self.start(text, **more)
+        for number, each in enumerate(signals, 1):
+            while len(self.record.read_text().splitlines()) < number:
+                time.sleep(0.02)
+            time.sleep(0.1)  # until the training has set its traps
+            os.kill(process.pid, each)
+        self.output, _ = process.communicate(timeout=60)
+        return self.record.read_text().splitlines(), process.returncode
+
+    def finish(self, trainer, fold, plans="nnUNetPlans", place="."):
+        folder = self.results / place / DATASET / f"{trainer}__{plans}__3d_fullres" / f"fold_{fold}"
+        (folder / "validation").mkdir(parents=True)
+        (folder / "checkpoint_final.pth").touch()
+        (folder / "validation" / "summary.json").touch()
+        return folder
 
 
 @pytest.fixture
@@ -48,11 +93,16 @@ def trainings(tmp_path):
 
 
 ALL = [f"{DATASET},3d_fullres,{fold},-tr,{trainer},--c" for fold in range(3) for trainer in TRAINERS]
-SCRIPT = training_script(DATASET, FOLDS, TRAINERS, "3d_fullres", "nnUNetPlans", None)
+SCRIPT = script()
 
 
-def test_runs_all_trainings_and_reports_that_one_failed(trainings):
+def test_runs_all_trainings_and_lists_those_that_failed(trainings):
     assert trainings.run(SCRIPT) == (ALL, 1)
+    said = trainings.output.splitlines()
+    assert said[0] == "2 of 6 trainings failed:"
+    assert said[1:] == [
+        f"  status 1: {line.replace(',', ' ')}" for line in ["nnUNetv2_train," + each for each in ALL[4:]]
+    ]
 
 
 def test_runs_one_training_of_a_slurm_array(trainings):
@@ -65,21 +115,35 @@ def test_skips_what_is_finished(trainings):
     assert trainings.run(SCRIPT, SLURM_ARRAY_TASK_ID="0") == ([], 0)
 
 
+@pytest.mark.parametrize("missing", ["checkpoint_final.pth", "validation/summary.json"])
+def test_continues_what_is_not_quite_finished(trainings, missing):
+    (trainings.finish("nnUNetTrainer", 0) / missing).unlink()
+    assert trainings.run(SCRIPT, SLURM_ARRAY_TASK_ID="0") == ([ALL[0]], 0)
+
+
+def test_repeats_write_to_folders_of_their_own(trainings):
+    trainings.command("nnUNetv2_train", 'echo "$nnUNet_results" >> "$RECORD"')
+    trainings.finish("nnUNetTrainer", 0, place="repeat_2")
+    text = script(folds=FOLDS[:1], trainers=TRAINERS[:1], repeats=3)
+    called = f"{DATASET},3d_fullres,0,-tr,nnUNetTrainer,--c"
+    assert trainings.run(text) == ([called, str(trainings.results), called, f"{trainings.results}/repeat_3"], 0)
+
+
 def test_hands_on_plans_and_device(trainings):
-    script = training_script(DATASET, FOLDS[:1], TRAINERS[:1], "mine", "Other", "cpu")
-    assert trainings.run(script) == ([f"{DATASET},mine,0,-tr,nnUNetTrainer,-p,Other,-device,cpu,--c"], 0)
-    assert f"# then: nnUNetv2_tpmamba compare -d {DATASET} -tr nnUNetTrainer -c mine -p Other\n" in script
+    text = script(FOLDS[:1], TRAINERS[:1], "mine", "Other", "cpu")
+    assert trainings.run(text) == ([f"{DATASET},mine,0,-tr,nnUNetTrainer,-p,Other,-device,cpu,--c"], 0)
+    assert f"# then: nnUNetv2_tpmamba compare -d {DATASET} -tr nnUNetTrainer -c mine -p Other\n" in text
 
 
 @pytest.mark.parametrize("plans", ["two words", "it's", "$(touch ran)", "*", "%count", "a;touch ran", "a\ntouch ran"])
 def test_odd_names_stay_names(trainings, plans):
-    script = training_script(DATASET, FOLDS[:1], TRAINERS[:1], "3d_fullres", plans, None)
-    record, status = trainings.run(script)
+    text = script(FOLDS[:1], TRAINERS[:1], plans=plans)
+    record, status = trainings.run(text)
     assert status == 0
     assert "\n".join(record) == f"{DATASET},3d_fullres,0,-tr,nnUNetTrainer,-p,{plans},--c"
     assert not (trainings.script.parent / "ran").exists()
     trainings.finish("nnUNetTrainer", 0, plans)
-    assert trainings.run(script) == ([], 0)
+    assert trainings.run(text) == ([], 0)
 
 
 def test_needs_the_folder_of_results(trainings):
@@ -87,6 +151,58 @@ def test_needs_the_folder_of_results(trainings):
     record, status = trainings.run(SCRIPT)
     assert record == []
     assert status != 0
+
+
+ARRAY_TASK = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "1"}
+REQUEUED = ["scontrol,requeue,12_1"]
+
+
+def test_a_task_that_slurm_signals_hands_the_signal_on_and_is_queued_again(trainings):
+    trainings.command("nnUNetv2_train", WAITS)
+    trainings.command("scontrol")
+    record, status = trainings.run_and_send(SCRIPT, signal.SIGUSR1, **ARRAY_TASK)
+    assert (record, status) == ([ALL[1], "USR1", *REQUEUED], PREEMPTED)
+
+
+def test_a_stock_training_that_the_signal_kills_is_queued_again_too(trainings):
+    trainings.command("nnUNetv2_train", "while true; do sleep 0.05; done")
+    trainings.command("scontrol")
+    record, _ = trainings.run_and_send(SCRIPT, signal.SIGUSR1, **ARRAY_TASK)
+    assert record == [ALL[1], *REQUEUED]
+
+
+def test_a_training_that_was_signalled_itself_is_queued_again(trainings):
+    trainings.command("nnUNetv2_train", f"exit {PREEMPTED}")
+    trainings.command("scontrol")
+    assert trainings.run(SCRIPT, **ARRAY_TASK) == ([ALL[1], *REQUEUED], PREEMPTED)
+    trainings.environment["SLURM_JOB_ID"] = "17"
+    assert trainings.run(SCRIPT) == ([ALL[0], "scontrol,requeue,17"], PREEMPTED)
+
+
+def test_a_job_that_the_user_cancels_is_not_queued_again(trainings):
+    trainings.command("nnUNetv2_train", WAITS)
+    trainings.command("scontrol")
+    record, status = trainings.run_and_send(SCRIPT, signal.SIGTERM, **ARRAY_TASK)
+    assert (record, status) == ([ALL[1], "TERM"], PREEMPTED)
+
+
+def test_a_job_that_cannot_be_queued_again_says_so(trainings):
+    trainings.command("nnUNetv2_train", f"exit {PREEMPTED}")
+    trainings.command("scontrol", "exit 1")
+    assert trainings.run(SCRIPT, **ARRAY_TASK)[1] == PREEMPTED
+    assert "job 12_1 could not be queued again; submit this script again" in trainings.output
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_outside_slurm_ends_the_script_after_the_training_has_saved(trainings, sent):
+    trainings.command("nnUNetv2_train", WAITS)
+    assert trainings.run_and_send(SCRIPT, sent) == ([ALL[0], "TERM"], PREEMPTED)
+    assert "stopped by a signal; run this script again to continue" in trainings.output
+
+
+def test_a_second_signal_reaches_the_training_too(trainings):
+    trainings.command("nnUNetv2_train", WAITS.replace(f"exit {PREEMPTED}", "trap - TERM", 2))
+    assert trainings.run_and_send(SCRIPT, signal.SIGTERM, signal.SIGTERM) == ([ALL[0], "TERM"], PREEMPTED)
 
 
 @pytest.mark.parametrize("text", [TEMPLATE.read_text(), SCRIPT], ids=["template", "script"])
