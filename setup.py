@@ -41,6 +41,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
                 "pytest",
                 "pytest-timeout",
                 "segment-anything",
+                "transformers",  # its SAM files are read, and its names may change
                 "hypothesis",
                 "ruff",
                 "mypy",

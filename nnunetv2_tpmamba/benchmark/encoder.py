@@ -8,8 +8,7 @@ from timm.models.vision_transformer_sam import Block
 from torch import Tensor, nn
 
 from nnunetv2_tpmamba.config import TPMambaConfig
-from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
-from nnunetv2_tpmamba.networks.tpmamba import build_encoder
+from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder, build_encoder
 
 from .setting import Setting
 from .task import Contestant, Makers, Task

@@ -11,7 +11,7 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 from .adapters import AttentionAdapter, ConvAdapter
 from .decoder import NUM_FEATURES, Decoder
 from .lora import LoRAQKV
-from .sam.encoder import SamEncoder
+from .sam.encoder import build_encoder
 from .triplane import TriPlaneMamba
 
 
@@ -123,19 +123,6 @@ class TPMamba(nn.Module):
                 f"this network was built for {self.input_channels} channel(s)"
             )
         check_patch_size(tuple(volume.shape[2:]), self.token_size)
-
-
-def build_encoder(config: TPMambaConfig) -> SamEncoder:
-    """Build SAM's encoder in the sizes of ``config``, with random weights and without LoRA."""
-    return SamEncoder(
-        embed_dim=config.embed_dim,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        window_size=config.window_size,
-        global_attn_indexes=config.global_attn_indexes,
-        image_size=config.encoder_image_size,
-        patch_size=config.encoder_patch_size,
-    )
 
 
 def build_adapter(config: TPMambaConfig) -> nn.Module:

@@ -7,6 +7,8 @@ from timm.layers import resample_abs_pos_embed_nhwc
 from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
 from torch import Tensor, nn
 
+from nnunetv2_tpmamba.config import TPMambaConfig
+
 from .window_attention import SamBlock
 
 
@@ -80,3 +82,16 @@ class SamEncoder(nn.Module):
             tokens = block(tokens)
             features.append(tokens)
         return features
+
+
+def build_encoder(config: TPMambaConfig) -> SamEncoder:
+    """Build SAM's encoder in the sizes of ``config``, with random weights and without LoRA."""
+    return SamEncoder(
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        window_size=config.window_size,
+        global_attn_indexes=config.global_attn_indexes,
+        image_size=config.encoder_image_size,
+        patch_size=config.encoder_patch_size,
+    )

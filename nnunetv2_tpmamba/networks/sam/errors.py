@@ -15,14 +15,16 @@ class SamFileError(Exception):
 
     Args:
         reason: what is wrong, as a sentence without its full stop.
+        remedy: what else can be done with this very file, as lines of their own; "" if nothing.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason, remedy)  # all arguments, so that a copy in another process has them
         self.reason = reason
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.reason}; {ADVICE}"
+        return "\n".join(filter(None, (f"{self.reason}; {ADVICE}", self.remedy)))
 
 
 class MissingSamFileError(SamFileError, FileNotFoundError):
@@ -30,4 +32,4 @@ class MissingSamFileError(SamFileError, FileNotFoundError):
 
 
 class UnusableSamFileError(SamFileError, ValueError):
-    """The file is not a complete SAM ViT-B."""
+    """The file does not hold a complete encoder."""

@@ -7,9 +7,8 @@ from segment_anything import sam_model_registry
 from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
 from nnunetv2_tpmamba import TPMambaConfig
-from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder
+from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder, build_encoder
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
-from nnunetv2_tpmamba.networks.tpmamba import build_encoder
 
 
 @pytest.fixture(scope="module")

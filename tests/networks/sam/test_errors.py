@@ -12,11 +12,13 @@ from nnunetv2_tpmamba.networks.sam.errors import ADVICE, MissingSamFileError, Sa
     ("error", "kind"), [(MissingSamFileError, FileNotFoundError), (UnusableSamFileError, ValueError)]
 )
 def test_reason_and_advice_are_apart_and_told_together(error, kind):
-    for one in (error("no file"), pickle.loads(pickle.dumps(error("no file")))):
-        assert isinstance(one, SamFileError)
-        assert isinstance(one, kind)
-        assert one.reason == "no file"
-        assert str(one) == f"no file; {ADVICE}"
+    for remedy, rest in ("", ""), ("save it again", "\nsave it again"):
+        first = error("no file", remedy)
+        for one in (first, pickle.loads(pickle.dumps(first))):
+            assert isinstance(one, SamFileError)
+            assert isinstance(one, kind)
+            assert one.reason == "no file"
+            assert str(one) == f"no file; {ADVICE}{rest}"
 
 
 def test_advice_names_what_the_download_knows():

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.configs import TINY
 from support.damage import (
     EXAMPLES,
     after_magic,
@@ -24,12 +25,15 @@ from support.damage import (
     unzipped,
     zipped,
 )
+from support.sam_layouts import LAYOUTS, small_sam
 
+from nnunetv2_tpmamba import TPMambaConfig
 from nnunetv2_tpmamba.networks.sam.errors import ADVICE
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
 FILE_EXAMPLES = 400  # of each of the kinds of small files
-WHOLE_MODEL_EXAMPLES = 100
+WHOLE_MODEL_EXAMPLES = 40  # of each layout
+VIT_B = TPMambaConfig()
 
 
 class MakeFolder:
@@ -48,15 +52,20 @@ class Evaluate(MakeFolder):
 
 
 STATE = {"image_encoder.pos_embed": torch.full((1, 2, 2, 8), 0.5), "image_encoder.patch_embed.proj.bias": torch.ones(8)}
+TRAINING = {"epoch": 3, "model_state": {f"sam.{name}": x for name, x in STATE.items()}, "optimizer": {"state": {0: []}}}
 KINDS = {
     "zip": (lambda folder: saved(STATE), anywhere),
     "pickle in zip": (lambda folder: saved(STATE), change_pickle),
     "old torch": (lambda folder: saved(STATE, is_zip=False), anywhere),
     "safetensors": (lambda folder: safetensors.torch.save(STATE), anywhere),
-    "safetensors header": (lambda folder: safetensors.torch.save(STATE), change_header),
+    "safetensors header": (lambda folder: safetensors.torch.save(STATE, {"format": "pt"}), change_header),
+    "training in zip": (lambda folder: saved(TRAINING), change_pickle),
+    "old training": (lambda folder: saved(TRAINING, is_zip=False), anywhere),
+    "half precision": (lambda folder: safetensors.torch.save({n: x.bfloat16() for n, x in STATE.items()}), anywhere),
     "zip in zip": (lambda folder: zipped({"sam.pth": saved(STATE), "archive/data.pkl": saved(STATE)}), anywhere),
     "compressed zip": (lambda folder: zipped(unzipped(saved(STATE)), zipfile.ZIP_DEFLATED), anywhere),
     "malicious zip": (lambda folder: saved(STATE | {"a": MakeFolder(folder)}), change_pickle),
+    "malicious training": (lambda folder: saved(TRAINING | {"optimizer": Evaluate(folder)}), change_pickle),
     "malicious old torch": (lambda folder: saved(STATE | {"a": Evaluate(folder)}, is_zip=False), anywhere),
     "malicious pickle": (lambda folder: pickle.dumps([Evaluate(folder), MakeFolder(folder)], protocol=2), anywhere),
     "malicious protocol 5": (lambda folder: pickle.dumps({"a": MakeFolder(folder)}, protocol=5), anywhere),
@@ -72,19 +81,19 @@ def folder(tmp_path):
         yield tmp_path
 
 
-def read_or_refuse(path, content):
-    """The weights, if this is a whole ViT-B; else the message."""
+def read_or_refuse(path, content, config=VIT_B):
+    """The weights, if this is a whole encoder; else the message."""
     path.write_bytes(content)
     weights = message = None
     try:
-        weights = read_sam_checkpoint(path)
+        weights = read_sam_checkpoint(path, config)
     except (ValueError, OSError) as error:
         message = str(error)
     if weights is None:
         assert message.startswith(f"{path} ")
-        assert message.endswith(f"; {ADVICE}")
+        assert f"; {ADVICE}" in message
         return message
-    assert len(weights) == 171
+    assert len(weights) == 3 + 14 * config.depth
     assert all(x.dtype == torch.float32 and x.device.type == "cpu" and x.isfinite().all() for x in weights.values())
     return weights
 
@@ -102,14 +111,16 @@ def test_damaged_sam_files_are_refused(kind, folder):
     check()
 
 
-def test_damaged_whole_models_are_refused_or_read(tiny_state, folder):
-    content = saved(tiny_state)
-    assert not isinstance(read_or_refuse(folder / "sam.pth", content), str)
+@pytest.mark.parametrize("layout", ["timm", "transformers", "micro-sam's training"])
+def test_damaged_whole_models_are_refused_or_read(layout, folder):
+    state = {name: torch.full((1,), 0.5).expand(x.shape) for name, x in small_sam().state_dict().items()}
+    content = saved(LAYOUTS[layout](state))
+    assert not isinstance(read_or_refuse(folder / "sam.pth", content, TINY), str)
 
     @settings(max_examples=WHOLE_MODEL_EXAMPLES, **EXAMPLES)
     @given(damages(), st.sampled_from([anywhere, change_pickle]))
     def check(change, edit):
-        read_or_refuse(folder / "sam.pth", edit(content, change))
+        read_or_refuse(folder / "sam.pth", edit(content, change), TINY)
 
     check()
 
