@@ -30,6 +30,7 @@ class Testbed:
     num_epochs: int = 1000  # paper 2.3, nnU-Net
     num_iterations_per_epoch: int = 250  # nnU-Net
     num_val_iterations_per_epoch: int = 50  # nnU-Net
+    save_every: int = 10  # epochs; nnU-Net saves every 50, which a kill then costs (its issue 2563)
     oversample_foreground: float = 0.5  # fraction of patches centred on a class; nnU-Net centres one of two
     mirroring: bool = True  # in training and, since nnU-Net couples the two, also at prediction
     ct_noise_scale: float = 0.25  # part of the HU window; 110 HU are one standard deviation of a CT for nnU-Net

@@ -7,6 +7,7 @@ from typing import NoReturn
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import distributed
 
 from nnunetv2_tpmamba.data.training_log import peak_memory_line
 from nnunetv2_tpmamba.files import unwritten, whole_or_absent
@@ -25,6 +26,11 @@ class nnUNetTrainerSafe(nnUNetTrainer):
     """What to do when a training does not fit into the device's memory."""
 
     _best_ema: float | None
+
+    @property
+    def writes_checkpoints(self) -> bool:
+        """Whether this process, of all that train together on all nodes, is the one that writes checkpoints."""
+        return not self.is_ddp or distributed.get_rank() == 0
 
     def train_step(self, batch: dict) -> dict:
         try:
@@ -53,7 +59,9 @@ class nnUNetTrainerSafe(nnUNetTrainer):
         """
         if Path(filename).name == "checkpoint_latest.pth":
             self._save_if_best()
-        if self.local_rank != 0 or self.disable_checkpointing:
+        if not self.writes_checkpoints:
+            return
+        if self.disable_checkpointing:
             return super().save_checkpoint(filename)
         try:
             with whole_or_absent(Path(filename)) as unfinished:
@@ -68,7 +76,10 @@ class nnUNetTrainerSafe(nnUNetTrainer):
         nnU-Net writes it afterwards. A training that is killed between the two would then continue from a
         checkpoint_latest with the best score, and never write the checkpoint_best of that score.
         """
-        ema = self.logger.get_value("ema_fg_dice", step=-1)
+        means = self.logger.get_value("ema_fg_dice", step=None)
+        if not means:  # no epoch is finished
+            return
+        ema = means[-1]
         if self._best_ema is None or ema > self._best_ema:
             self._best_ema = ema
             self.print_to_log_file(f"New best EMA pseudo Dice: {ema:.4f}")

@@ -23,11 +23,11 @@ from nnunetv2_tpmamba.data.splits import folder_of_split
 
 from .augmentation import with_noise_in_hu
 from .optimization import parameter_groups
+from .preemption import nnUNetTrainerPreemptible
 from .row import Row
-from .safe import nnUNetTrainerSafe
 
 
-class nnUNetTrainerTestbed(nnUNetTrainerSafe):
+class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
     """Train any network on the paper's terms: 96 mm cubes at 1 mm, one augmentation, one optimiser, one loss.
 
     Works on the plans nnU-Net made: what differs is derived from a copy of them, and data at the derived spacing are
@@ -139,6 +139,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         self.num_epochs = self.testbed.num_epochs
         self.num_iterations_per_epoch = self.testbed.num_iterations_per_epoch
         self.num_val_iterations_per_epoch = self.testbed.num_val_iterations_per_epoch
+        self.save_every = self.testbed.save_every
         self.enable_deep_supervision = self.deep_supervision
         # with one patch per batch nnU-Net's own rule, "the last third of the batch", would never choose foreground
         self.probabilistic_oversampling = True
@@ -164,14 +165,15 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         Args:
             pretrained: read and load pretrained weights; not needed when a checkpoint follows.
         """
-        # first, so that a missing file is known before hours of preprocessing
-        weights = self.read_pretrained() if pretrained else None
-        self.preprocess()
-        if self.is_ddp:  # compiling in the pieces that suit DDP fails on recomputed blocks in some versions of torch
-            torch._dynamo.config.optimize_ddp = False
-        super().initialize()
-        if weights is not None:
-            self.load_pretrained(weights)
+        with self.ending_at_once("during preparation; continue with --c"):
+            # first, so that a missing file is known before hours of preprocessing
+            weights = self.read_pretrained() if pretrained else None
+            self.preprocess()
+            if self.is_ddp:  # compiling in the pieces that suit DDP fails on recomputed blocks in some torch versions
+                torch._dynamo.config.optimize_ddp = False
+            super().initialize()
+            if weights is not None:
+                self.load_pretrained(weights)
         parameters = list(self.bare_network().parameters())
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         total = sum(p.numel() for p in parameters)
@@ -222,11 +224,12 @@ class nnUNetTrainerTestbed(nnUNetTrainerSafe):
         self.toggle_deep_supervision(self.bare_network(), enabled)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        if isinstance(filename_or_checkpoint, str):
-            self.check_writer(filename_or_checkpoint)
-        if not self.was_initialized:
-            self.initialize(pretrained=False)
-        super().load_checkpoint(filename_or_checkpoint)
+        with self.ending_at_once("during preparation; continue with --c"):
+            if isinstance(filename_or_checkpoint, str):
+                self.check_writer(filename_or_checkpoint)
+            if not self.was_initialized:
+                self.initialize(pretrained=False)
+            super().load_checkpoint(filename_or_checkpoint)
 
     def check_writer(self, file: str) -> None:
         """Raise ``ValueError`` for a checkpoint of another trainer, which may fit although the network is another."""
