@@ -21,7 +21,7 @@ from .options import CONFIGURATION, add_option
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.comparison.gather import Gathered
 
-HELP = "compare trainers, or folders of predictions: Dice, surface Dice, statistics, cost, pictures"
+HELP = "compare trainers, or folders of predictions: Dice, surface Dice, distances, statistics, cost, pictures"
 TOLERANCE = 1.0  # mm, the paper's
 
 

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from nnunetv2_tpmamba.files import whole_or_absent
 
-from .metrics import Pair, Scores, score_pair
+from .metrics import METRICS, VOLUMES, Pair, Scores, score_pair
 
-VERSION = 2  # raise this when a metric changes; scores cached before are then ignored
+VERSION = 3  # raise this when a metric changes; scores cached before are then ignored
 
 
 def cache_folder() -> Path:
@@ -78,8 +78,11 @@ def score_pair_once(pair: Pair, folder: Path) -> Scores:
 def read_scores(kept: Path, classes: Collection[str]) -> Scores | None:
     """Read kept scores of these classes; None if the file is missing or holds anything else."""
     try:
-        scores = {name: (float(dice), float(nsd)) for name, (dice, nsd) in json.loads(kept.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        scores = {
+            name: {quantity: float(values[quantity]) for quantity in (*METRICS, *VOLUMES)}
+            for name, values in json.loads(kept.read_text()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
     return scores if scores.keys() == set(classes) else None
 

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .results import MEAN, METRICS, Results, nanmean
+from .metrics import METRICS
+from .results import MEAN, Results, nanmean
 
 DPI = 110
 PANEL = (4.6, 3.6)  # inches
@@ -23,7 +24,7 @@ MOST_LEVEL = 3  # up to so many methods, their names fit below a panel without b
 
 
 def training_size(results: Results) -> Figure | None:
-    """Draw Dice and NSD by the number of training cases: mean, spread, and a point per draw.
+    """Draw every metric by the number of training cases: mean, spread, and a point per draw.
 
     Source: figure 1(a) of the paper.
     """
@@ -31,7 +32,7 @@ def training_size(results: Results) -> Figure | None:
     if len(groups) < 2:
         return None
     figure, axes = panels(len(METRICS))
-    for ax, metric in zip(axes, METRICS, strict=True):
+    for ax, (metric, of_metric) in zip(axes, METRICS.items(), strict=True):
         for index, (method, colour) in enumerate(zip(results.methods, colours(len(results.methods)), strict=True)):
             means = [results.of_group(method, group, metric)[MEAN] for group in groups]
             aside = min(1.03, 1.2 ** (1 / len(results.methods))) ** (index - (len(results.methods) - 1) / 2)
@@ -47,7 +48,7 @@ def training_size(results: Results) -> Figure | None:
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.minorticks_off()
         ax.set_xlabel("training cases")
-        ax.set_ylabel(f"{metric}, mean over classes")
+        ax.set_ylabel(f"{of_metric.label}, mean over classes")
         ax.grid(alpha=0.3)
     return with_legend(figure, axes[0])
 
@@ -89,7 +90,7 @@ def paired(results: Results) -> Figure | None:
     height = PANEL[1] if level else PANEL[1] + CHARACTER * max(map(len, lines))
     figure, axes = panels(len(results.groups), width, height)
     for ax, group in zip(axes, results.groups, strict=True):
-        values = [results.of_cases(method, group, METRICS[0]) for method in results.methods]
+        values = [results.of_cases(method, group, "Dice") for method in results.methods]
         cases = list(values[0])
         named = len(cases) <= MOST_CASES_NAMED
         for index, case in enumerate(cases):

@@ -10,8 +10,9 @@ from nnunetv2_tpmamba.data.splits import SPLITS
 
 from .cache import score_pairs
 from .fairness import Splits, read_splits, unfair
+from .label_maps import reader_of
 from .labels import Labels, check_description, read_description, read_json
-from .metrics import Pair, Scores, reader_of
+from .metrics import Pair, Scores
 from .results import MEAN, Group, Results
 from .runs import Run, begun_folds, files_of_cases, model_folder, read_run, unfinished
 
@@ -127,7 +128,12 @@ def groups_of(protocol: Path, folds: Sequence[str], splits: Splits | None) -> tu
         if fold in table:
             sizes.setdefault(len(table[fold].train), []).append(fold)
     by_size = [
-        Group(f"{size} training cases" if size > 1 else "1 training case", tuple(sizes[size]), size)
+        Group(
+            f"{size} training cases" if size > 1 else "1 training case",
+            tuple(sizes[size]),
+            size,
+            {fold: draw for fold in sizes[size] if (draw := table[fold].draw) is not None},
+        )
         for size in sorted(sizes, reverse=True)
     ]
     return (*by_size, *(alone(fold) for fold in folds if fold not in table)), notes

@@ -4,6 +4,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from .gather import Gathered
@@ -37,6 +38,7 @@ def draw_overlays(
     """Draw as :func:`overlays` does, but raise what goes wrong."""
     group = results.groups[0]
     fold = group.folds[0]
+    shown = replace(group, folds=(fold,))  # the first of its folds
     ending = gathered.description["file_ending"]
     dice = {method: results.of_folds_cases(method, fold, "Dice") for method in results.methods}
     ranks = ranked({case: statistics.fmean(of[case] for of in dice.values()) for case in dice[results.methods[0]]})
@@ -53,7 +55,7 @@ def draw_overlays(
             notes.append(f"{case} is drawn without its image: {why}")
     if not cases:
         return {}, ()
-    caption = f"Test cases, chosen by the mean Dice of all methods{f' ({group.title}, fold {fold})' if fold else ''}."
+    caption = f"Test cases, chosen by the mean Dice of all methods{f' ({shown.named})' if fold else ''}."
     if not_found:
         where = "" if images is None else f" in {images}"
         caption += f" No image of {', '.join(not_found)} was found{where}; name the folder of images with --images."

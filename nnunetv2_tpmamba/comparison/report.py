@@ -1,17 +1,17 @@
 """The report of a comparison: the content of its tables, and the files it is written to."""
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
-from .results import MEAN, METRICS, Group, Mean, Results
+from .metrics import METRICS, Metric
+from .records import write_records
+from .results import MEAN, Group, Mean, Results
 from .runs import Cost
 from .statistics import MOST_EXACT
+from .surfaces import implementation
 
 PICTURES = ("training_size.png", "convergence.png", "paired.png", "overlays.png")  # all that a report can hold
 UNDEFINED = "\N{EN DASH}"
@@ -34,9 +34,7 @@ def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], co
         (folder / name).write_bytes(data)
     (folder / "report.md").write_text(to_markdown(blocks), encoding="utf-8")
     (folder / "report.html").write_text(to_html(results.title, blocks), encoding="utf-8")
-    (folder / "summary.json").write_text(json.dumps(without_nan(summary(results)), indent=1))
-    with (folder / "per_case.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(per_case(results))
+    write_records(results, folder)
 
 
 def report(results: Results, pictures: Sequence[Picture], command: str) -> list[Block]:
@@ -44,8 +42,8 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
     blocks: list[Block] = [Heading(results.title, 1)]
     if results.notes:
         blocks.append(Notes(results.notes))
-    for metric in METRICS:
-        blocks += [Heading(metric), Paragraph(explanation(results, metric))]
+    for metric in METRICS.values():
+        blocks += [Heading(metric.label), Paragraph(explanation(results, metric))]
         for group in results.groups:
             blocks += [Heading(group_heading(results, group), 3), score_table(results, group, metric)]
     if len(results.methods) > 1:
@@ -61,26 +59,18 @@ def group_heading(results: Results, group: Group) -> str:
     """The title of a group, its folds if it has any, and the number of cases each was tested on."""
     counts = [len(results.scores[results.methods[0], fold]) for fold in group.folds]
     cases = f"{one_or_range(counts)} test case{'s' * (counts != [1])}{' each' * (len(counts) > 1)}"
-    folds = "" if group.folds == ("",) else folds_named(group.folds)
-    return f"{group.title} ({cases})" if folds in ("", group.title) else f"{group.title} ({folds}; {cases})"
+    return f"{group.named} ({cases})"
 
 
-def score_table(results: Results, group: Group, metric: str) -> Table:
+def score_table(results: Results, group: Group, metric: Metric) -> Table:
     """A row per method and a column per class, the mean first; the last row counts cases."""
     names = (MEAN, *results.classes)
-    scores = {method: results.of_group(method, group, metric) for method in results.methods}
-    rows = [[method, *(number(of[name]) for name in names)] for method, of in scores.items()]
-    return Table(["", *names], [*rows, ["cases", *(one_or_range(cases_with(results, group, name)) for name in names)]])
-
-
-def cases_with(results: Results, group: Group, name: str) -> list[int]:
-    """For each method and fold, the number of cases in which a class counts; for the mean, of cases with any class."""
-    classes = results.classes if name == MEAN else (name,)
-    return [
-        sum(any(not math.isnan(scores[key][0]) for key in classes) for scores in results.scores[method, fold].values())
-        for method in results.methods
-        for fold in group.folds
-    ]
+    rows = []
+    for method in results.methods:
+        means, undefined = results.of_group(method, group, metric.name), results.undefined(method, group, metric.name)
+        rows.append([method, *(number(means[name], undefined[name], metric.form) for name in names)])
+    counts = (one_or_range(results.cases_with(group, name)) for name in names)
+    return Table(["", *names], [*rows, ["cases", *counts]])
 
 
 def one_or_range(values: Sequence[int]) -> str:
@@ -88,21 +78,39 @@ def one_or_range(values: Sequence[int]) -> str:
     return " to ".join(map(str, dict.fromkeys((min(values), max(values)))))
 
 
-def explanation(results: Results, metric: str) -> str:
+def explanation(results: Results, metric: Metric) -> str:
     """What the tables of a metric show, in words."""
-    means = (
-        "Per class the mean over cases, as nnU-Net's summary.json; then the mean over classes. Where there are several "
-        "folds: mean ± standard deviation over the folds. A class that is in neither truth nor prediction of a case "
-        "does not count there; the last row says in how many test cases of a fold each class counts."
+    infinite = (
+        "The distance to a structure that is in only one of truth and prediction is infinite. It enters no mean: "
+        '"2.00, without 1 of 3" is the mean of two cases (of several folds, two of the three pairs of fold and case), '
+        "and a method that misses a structure has no worse mean for it. Read it together with the structures missed. "
     )
-    if metric == "Dice":
-        return means
-    tolerances = sorted({f"{value:g}" for value in results.tolerance.values()})
-    if len(tolerances) == 1:
-        within = f"{tolerances[0]} mm"
-    else:
-        within = ", ".join(f"{value:g} mm ({name})" for name, value in results.tolerance.items())
-    return f"Normalised surface Dice: the part of both surfaces that lies within {within} of the other. Means as above."
+    match metric.name:
+        case "Dice":
+            return (
+                "Per class the mean over cases, as nnU-Net's summary.json; then the mean over classes. Where there are "
+                "several folds: mean ± standard deviation over the folds. A class that is in neither truth nor "
+                "prediction of a case does not count there; the last row says in how many test cases of a fold each "
+                "class counts. A class in only one of the two has a Dice of 0."
+            )
+        case "NSD":
+            tolerances = sorted({f"{value:g}" for value in results.tolerance.values()})
+            each = (f"{value:g} mm ({name})" for name, value in results.tolerance.items())
+            within = f"{tolerances[0]} mm" if len(tolerances) == 1 else ", ".join(each)
+            return (
+                f"Normalised surface Dice: the part of both surfaces that lies within {within} of the other, computed "
+                f"by {implementation()}. A class in only one of truth and prediction has 0. Means as above."
+            )
+        case "HD95":
+            return (
+                "The distance in mm that 95 % of the truth's surface keep to the prediction's, or the other way round; "
+                f"the larger of the two, computed by {implementation()}. Lower is better. {infinite}Means as above."
+            )
+        case _:
+            return (
+                "Average symmetric surface distance: the mean distance in mm from every point of both surfaces to the "
+                f"other surface, computed by {implementation()}. Lower is better. Infinite distances as for HD95."
+            )
 
 
 def paired_explanation(results: Results) -> str:
@@ -175,69 +183,10 @@ def millions(values: Sequence[int]) -> str:
     return f"{max(values) / 1e6:.2f} M" if values else "unknown"
 
 
-def number(mean: Mean) -> str:
-    """A mean with its spread, if there is one."""
+def number(mean: Mean, undefined: tuple[int, int], form: str) -> str:
+    """A mean with its spread, if there is one, and with how many of how many values it leaves out as infinite."""
+    infinite, of = undefined
     if math.isnan(mean.mean):
-        return "absent"
-    return f"{mean.mean:.3f}" + (f" ± {mean.spread:.3f}" if mean.n > 1 else "")
-
-
-def folds_named(folds: Sequence[str]) -> str:
-    """Folds in words."""
-    return ("fold " if len(folds) == 1 else "folds ") + ", ".join(folds)
-
-
-def per_case(results: Results) -> list[list[Any]]:
-    """A line per method, fold, case and class; an empty cell where a class is absent."""
-    group_of = {fold: group.title for group in results.groups for fold in group.folds}
-    rows: list[list[Any]] = [["method", "group", "fold", "case", "class", *METRICS]]
-    for (method, fold), cases in results.scores.items():
-        for case, scores in cases.items():
-            for name, values in scores.items():
-                cells = ["" if math.isnan(value) else repr(value) for value in values]
-                rows.append([method, group_of[fold], fold, case, name, *cells])
-    return rows
-
-
-def summary(results: Results) -> dict[str, Any]:
-    """All numbers of the report's tables, to be written as JSON."""
-    return {
-        "title": results.title,
-        "notes": list(results.notes),
-        "tolerance_mm": dict(results.tolerance),
-        "groups": [
-            {
-                **asdict(group),
-                "cases": len(results.of_cases(results.methods[0], group, METRICS[0])),
-                "cases_with_class": {name: cases_with(results, group, name) for name in results.classes},
-                "methods": {
-                    method: {
-                        metric: {
-                            "mean": {name: asdict(m) for name, m in results.of_group(method, group, metric).items()},
-                            "per_fold": {fold: results.of_fold(method, fold, metric) for fold in group.folds},
-                        }
-                        for metric in METRICS
-                    }
-                    for method in results.methods
-                },
-                "paired": {
-                    method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}
-                    for method in results.methods[1:]
-                },
-            }
-            for group in results.groups
-        ],
-        "cost": {
-            method: {fold: asdict(run.cost) for (name, fold), run in results.runs.items() if name == method}
-            for method in results.methods
-        },
-    }
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN, which JSON does not know, by null."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return f"none of {of}" if infinite else "absent"
+    spread = f" ± {mean.spread:{form}}" if mean.n > 1 else ""
+    return f"{mean.mean:{form}}{spread}" + (f", without {infinite} of {of}" if infinite else "")

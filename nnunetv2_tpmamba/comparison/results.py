@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,17 +11,27 @@ from .metrics import Scores
 from .runs import Run
 from .statistics import Paired, compare_paired
 
-METRICS = ("Dice", "NSD")
 MEAN = "mean"  # the name of the mean over classes among the classes, so that no class can have it
 
 
 @dataclass(frozen=True)
 class Group:
-    """Folds whose results are averaged: the draws of one number of training cases, or all folds."""
+    """Folds whose results are averaged: the draws of one number of training cases, or all folds.
+
+    Args:
+        draws: of each fold that is a draw of the few-shot protocol, the number of the draw.
+    """
 
     title: str
     folds: tuple[str, ...]
     training_cases: int | None = None
+    draws: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def named(self) -> str:
+        """The title, and the folds where the title does not say them."""
+        folds = "" if self.folds == ("",) else f"fold{'s' * (len(self.folds) > 1)} {', '.join(self.folds)}"
+        return self.title if folds in ("", self.title) else f"{self.title}: {folds}"
 
 
 @dataclass(frozen=True)
@@ -56,17 +66,36 @@ class Results:
     def of_fold(self, method: str, fold: str, metric: str) -> dict[str, float]:
         """Per class the mean over cases, and the mean of these means: nnU-Net's ``mean`` and ``foreground_mean``.
 
-        A class that no case has is left out of the mean over classes, where nnU-Net's mean becomes NaN.
+        A class that no case has is left out of the mean over classes, where nnU-Net's mean becomes NaN. An infinite
+        distance is left out too; :meth:`undefined` counts them.
         """
-        column = METRICS.index(metric)
         cases = self.scores[method, fold].values()
-        means = {name: nanmean(scores[name][column] for scores in cases) for name in self.classes}
+        means = {name: nanmean(finite(scores[name][metric]) for scores in cases) for name in self.classes}
         return means | {MEAN: nanmean(means.values())}
 
     def of_group(self, method: str, group: Group, metric: str) -> dict[str, Mean]:
         """Per class, and for the mean over classes: mean and spread over the folds."""
         folds = [self.of_fold(method, fold, metric) for fold in group.folds]
         return {name: mean_and_spread([fold[name] for fold in folds]) for name in (*self.classes, MEAN)}
+
+    def cases_with(self, group: Group, name: str) -> list[int]:
+        """For each method and fold, in how many cases a class counts; for the mean, in how many any class does."""
+        classes = self.classes if name == MEAN else (name,)
+        return [
+            sum(any(not math.isnan(of[key]["Dice"]) for key in classes) for of in self.scores[method, fold].values())
+            for method in self.methods
+            for fold in group.folds
+        ]
+
+    def undefined(self, method: str, group: Group, metric: str) -> dict[str, tuple[int, int]]:
+        """Per class, and for all classes together: how many values of how many are infinite, over cases and folds."""
+        cases = [scores for fold in group.folds for scores in self.scores[method, fold].values()]
+        values = {name: [scores[name][metric] for scores in cases] for name in self.classes}
+        values[MEAN] = [value for of_class in values.values() for value in of_class]
+        return {
+            name: (sum(map(math.isinf, of_class)), sum(not math.isnan(value) for value in of_class))
+            for name, of_class in values.items()
+        }
 
     def of_cases(self, method: str, group: Group, metric: str) -> dict[str, float]:
         """Per case the mean over its classes, averaged over the folds that were tested on the case."""
@@ -77,10 +106,9 @@ class Results:
         return {case: nanmean(of_draws) for case, of_draws in sorted(values.items())}
 
     def of_folds_cases(self, method: str, fold: str, metric: str) -> dict[str, float]:
-        """Per case of a fold the mean over its classes."""
-        column = METRICS.index(metric)
+        """Per case of a fold the mean over its classes, without infinite distances."""
         cases = self.scores[method, fold].items()
-        return {case: nanmean(values[column] for values in scores.values()) for case, scores in cases}
+        return {case: nanmean(finite(values[metric]) for values in scores.values()) for case, scores in cases}
 
     def paired(self, method: str, group: Group, metric: str) -> Paired:
         """Compare a method with the first one, case by case.
@@ -89,6 +117,11 @@ class Results:
         """
         first, other = (self.of_cases(name, group, metric) for name in (self.methods[0], method))
         return compare_paired(list(first.values()), list(other.values()))
+
+
+def finite(value: float) -> float:
+    """The value, or NaN for the infinite distance to a surface that does not exist."""
+    return value if math.isfinite(value) else math.nan
 
 
 def nanmean(values: Iterable[float]) -> float:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nnunetv2_tpmamba.comparison.label_maps import read, reader_of
 from nnunetv2_tpmamba.comparison.labels import read_description
-from nnunetv2_tpmamba.comparison.metrics import read, reader_of
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold, choose_test, few_shot_folds, number_of_test_cases, table
 from nnunetv2_tpmamba.data.folders import find_results
 from nnunetv2_tpmamba.data.splits import SPLITS, locked_split
@@ -64,7 +64,7 @@ def classes_of_cases(folder: Path) -> dict[str, set[str]]:
     labels = {name: value for name, value in description["labels"].items() if name not in ("background", "ignore")}
     classes = {}
     for file in tqdm(files, desc="Reading labels", unit="case", disable=None):
-        values = set(np.unique(read(file, reader)[0]).tolist())
+        values = set(np.unique(read(file, reader).labels).tolist())
         classes[file.name.removesuffix(ending)] = {
             name for name, value in labels.items() if values & set(value if isinstance(value, list) else [value])
         }

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from support.trained_datasets import CASES, NAME
 
 from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.cli.compare import by_name
+from nnunetv2_tpmamba.comparison.metrics import METRICS, VOLUMES
 
 
 def test_two_trainers_have_nnunets_scores_and_their_paired_difference(data, compare):
@@ -57,8 +59,16 @@ def test_the_table_of_cases_has_nnunets_dice_of_each_class(data, compare):
     rows = list(csv.DictReader((data.root / "out" / "per_case.csv").read_text().splitlines()))
     summary = json.loads((data.folder("nnUNetTrainer") / "fold_0/validation/summary.json").read_text())
     expected = [case["metrics"][key]["Dice"] for case in summary["metric_per_case"] for key in "12"]
-    assert [float(row["Dice"]) for row in rows] == expected
-    assert [row["case"] for row in rows] == [case for case in CASES[:6] for _ in range(2)]
+    assert list(rows[0]) == ["method", "fold", "draw", "repeat", "case", "class", "metric", "value"]
+    of = {name: [row for row in rows if row["metric"] == name] for name in (*METRICS, *VOLUMES)}
+    assert sum(map(len, of.values())) == len(rows)
+    assert [float(row["value"]) for row in of["Dice"]] == expected
+    assert [row["case"] for row in of["HD95"]] == [case for case in CASES[:6] for _ in range(2)]
+    voxels = [(data.truth[case] == label).sum() for case in CASES[:6] for label in (1, 2)]
+    assert [float(row["value"]) for row in of["truth_ml"]] == pytest.approx([0.003 * number for number in voxels])
+    assert {tuple(row[key] for key in ("method", "fold", "draw", "repeat")) for row in rows} == {
+        ("nnUNetTrainer", "0", "", "1")
+    }
 
 
 def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):

@@ -1,6 +1,7 @@
 """Scores are kept by the content of the files, read again, and made again where what is kept cannot be used."""
 
 import json
+import math
 
 import pytest
 from support.label_maps import blob
@@ -31,23 +32,24 @@ def test_a_damaged_truth_is_named_once(pair, tmp_path):
     assert str(error.value).count("t.nii.gz is empty") == 1
 
 
-@pytest.mark.parametrize("content", ["[1]", "{", "null", '{"one": 1}', '{"one": ["a", 1]}', '{"two": [1, 1]}'])
+@pytest.mark.parametrize("content", ["[1]", "{", "null", '{"one": 1}', '{"one": {"Dice": 1}}', '{"two": {}}'])
 def test_what_is_no_kept_result_is_made_again(pair, tmp_path, content):
     made = pair(blob(1), blob(2), {"one": 1})
     (first,) = score_pairs([made], 1, tmp_path / "cache")
     (kept,) = (tmp_path / "cache").glob("*.json")
     kept.write_text(content)
     assert score_pairs([made], 1, tmp_path / "cache") == [first]
-    assert json.loads(kept.read_text()) == {"one": list(first["one"])}
+    assert json.loads(kept.read_text()) == first
 
 
 def test_the_second_call_reads_what_the_first_has_found(pair, tmp_path):
     made = pair(blob(1), blob(2), {"one": 1})
     (first,) = score_pairs([made], 1, tmp_path / "cache")
     (kept,) = (tmp_path / "cache").glob("*.json")
-    assert json.loads(kept.read_text()) == {"one": list(first["one"])}
-    kept.write_text(json.dumps({"one": [0.25, 0.5]}))
-    assert score_pairs([made], 1, tmp_path / "cache") == [{"one": (0.25, 0.5)}]
+    assert json.loads(kept.read_text()) == first
+    other = {"one": dict.fromkeys(first["one"], 0.25) | {"HD95": math.inf}}
+    kept.write_text(json.dumps(other))
+    assert score_pairs([made], 1, tmp_path / "cache") == [other]
 
 
 def test_the_cache_key_follows_content_and_question(pair, tmp_path):

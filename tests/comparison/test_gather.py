@@ -88,10 +88,10 @@ class TestGroups:
     def test_by_number_of_training_cases(self, protocol):
         groups, notes = groups_of(protocol, ["0", "1", "2", "3", "4"], SPLITS)
         assert notes == ()
-        assert [(group.training_cases, group.folds) for group in groups] == [
-            (5, ("0",)),
-            (3, ("3", "4")),
-            (2, ("1", "2")),
+        assert [(group.training_cases, group.folds, group.draws) for group in groups] == [
+            (5, ("0",), {}),
+            (3, ("3", "4"), {"3": 1, "4": 2}),
+            (2, ("1", "2"), {"1": 1, "2": 2}),
         ]
 
     @pytest.mark.parametrize("unknown", ["all", "7"])

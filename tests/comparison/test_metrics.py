@@ -1,7 +1,6 @@
-"""Dice and surface Dice of one prediction, and label maps that cannot be compared."""
+"""The scores of one prediction: as nnU-Net takes classes, regions and ignored voxels, in two and three dimensions."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,46 +10,28 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from support.label_maps import SPACING, blob, write_labels
-from surface_distance import compute_surface_dice_at_tolerance, compute_surface_distances
 
 from nnunetv2_tpmamba.comparison.labels import Labels
-from nnunetv2_tpmamba.comparison.metrics import Pair, reader_of, score_pair, surface_dice
+from nnunetv2_tpmamba.comparison.metrics import METRICS, Pair, score_pair
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
+from nnunetv2_tpmamba.comparison.surfaces import surface_scores
+
+PERFECT = {"Dice": 1.0, "NSD": 1.0, "HD95": 0.0, "ASSD": 0.0}
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("tolerance", [0.5, 1.0, 3.0])
-def test_surface_dice_is_that_of_surface_distance(seed, tolerance):
-    a, b = blob(seed), blob(seed + 100)
-    expected = compute_surface_dice_at_tolerance(compute_surface_distances(a, b, SPACING), tolerance)
-    assert surface_dice(a, b, SPACING, tolerance) == expected
+def metrics_of(scores):
+    return {name: scores[name] for name in METRICS}
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_surface_dice_is_that_of_monai(seed):
-    torch = pytest.importorskip("torch")
-    monai = pytest.importorskip("monai.metrics")
-    generator = np.random.default_rng(seed)
-    spacing = tuple(generator.uniform(0.5, 4, 3))
-    a, b = blob(seed), blob(seed + 50)
-    metric = monai.SurfaceDiceMetric(class_thresholds=[1.0], include_background=True, use_subvoxels=True)
-    expected = metric(torch.from_numpy(b)[None, None], torch.from_numpy(a)[None, None], spacing=spacing)
-    assert surface_dice(a, b, spacing, 1.0) == pytest.approx(float(expected), abs=1e-6)
+def surfaces_of(scores):
+    return {name: scores[name] for name in METRICS if name != "Dice"}
 
 
-def test_surface_dice_at_the_border_of_the_image():
-    everything = np.ones((4, 5, 6), bool)
-    assert surface_dice(everything, everything, SPACING, 1.0) == 1.0
-    one_voxel = np.zeros((4, 5, 6), bool)
-    one_voxel[0, 0, 0] = True
-    assert surface_dice(one_voxel, one_voxel, SPACING, 1.0) == 1.0
-    assert surface_dice(one_voxel, one_voxel[::-1], SPACING, 1.0) == 0.0
-
-
-def test_two_dimensional_images_have_contours():
-    a, b = blob(1)[7:8], blob(2)[7:8]
-    expected = compute_surface_dice_at_tolerance(compute_surface_distances(a[0], b[0], SPACING[1:]), 1.0)
-    assert surface_dice(a, b, (999, *SPACING[1:]), 1.0) == expected
+def test_surfaces_are_cropped_without_a_change_and_volumes_are_in_ml(pair):
+    scores = score_pair(pair(blob(1), blob(2), {"one": 1}))["one"]
+    assert surfaces_of(scores) == pytest.approx(surface_scores(blob(1), blob(2), SPACING, 1.0), abs=1e-5)
+    ml = np.prod(SPACING) / 1000
+    assert [scores["truth_ml"], scores["prediction_ml"]] == pytest.approx([blob(1).sum() * ml, blob(2).sum() * ml])
 
 
 @pytest.mark.parametrize("spacing", [(0.7, 0.7), (0.3, 1.9), (1.0, 1.0), (2.5, 0.4)])
@@ -61,10 +42,11 @@ def test_two_dimensional_files_have_contours(tmp_path, spacing):
         image.SetSpacing(spacing[::-1])
         files.append(tmp_path / f"{name}.nii.gz")
         SimpleITK.WriteImage(image, str(files[-1]))
-    scores = score_pair(Pair(*files, {"one": 1}, None, {"one": 1.0}, SimpleITKIO))
-    expected = compute_surface_dice_at_tolerance(compute_surface_distances(*masks, spacing), 1.0)
-    assert 0 < expected < 1
-    assert scores["one"][1] == pytest.approx(expected, abs=1e-6)
+    scores = score_pair(Pair(*files, {"one": 1}, None, {"one": 1.0}, SimpleITKIO))["one"]
+    expected = surface_scores(*masks, spacing, 1.0)
+    assert 0 < expected["NSD"] < 1
+    assert surfaces_of(scores) == pytest.approx(expected, abs=1e-6)
+    assert scores["truth_ml"] == pytest.approx(masks[0].sum() * math.prod(spacing) / 1000)  # 1 mm thick
 
 
 def test_natural_images_have_contours(tmp_path):
@@ -72,14 +54,13 @@ def test_natural_images_have_contours(tmp_path):
     for file, mask in zip(files, masks, strict=True):
         NaturalImage2DIO().write_seg(mask[None].astype(np.uint8), str(file), {})
     scores = score_pair(Pair(*files, {"one": 1}, None, {"one": 1.0}, NaturalImage2DIO))
-    expected = compute_surface_dice_at_tolerance(compute_surface_distances(*masks, (1, 1)), 1.0)
-    assert scores["one"][1] == expected
+    assert surfaces_of(scores["one"]) == surface_scores(*masks, (1, 1), 1.0)
 
 
-def test_a_volume_of_one_thin_slice_stays_a_volume():
+def test_a_volume_of_one_thin_slice_stays_a_volume(pair):
     a, b = blob(1)[7:8], blob(2)[7:8]
-    expected = compute_surface_dice_at_tolerance(compute_surface_distances(a, b, SPACING), 1.0)
-    assert surface_dice(a, b, SPACING, 1.0) == expected
+    scores = score_pair(pair(a, b, {"one": 1}))
+    assert surfaces_of(scores["one"]) == pytest.approx(surface_scores(a, b, SPACING, 1.0), abs=1e-5)
 
 
 def test_absent_classes(pair):
@@ -87,8 +68,12 @@ def test_absent_classes(pair):
     truth, prediction = np.zeros((2, 8, 9, 10), np.uint8)
     truth[2:5, 2:5, 2:5], prediction[2:5, 2:5, 2:5] = 2, 3
     scores = score_pair(pair(truth, prediction, {"one": 1, "two": 2, "three": 3}))
-    assert all(map(math.isnan, scores["one"]))
-    assert scores["two"] == scores["three"] == (0.0, 0.0)
+    assert all(map(math.isnan, metrics_of(scores["one"]).values()))
+    ml = 27 * np.prod(SPACING) / 1000
+    missed = {"Dice": 0.0, "NSD": 0.0, "HD95": math.inf, "ASSD": math.inf}
+    assert scores["one"] | {"truth_ml": 0.0, "prediction_ml": 0.0} == scores["one"]
+    assert scores["two"] == pytest.approx(missed | {"truth_ml": ml, "prediction_ml": 0.0})
+    assert scores["three"] == pytest.approx(missed | {"truth_ml": 0.0, "prediction_ml": ml})
 
 
 def test_ignored_voxels_do_not_count(pair):
@@ -96,34 +81,8 @@ def test_ignored_voxels_do_not_count(pair):
     prediction = truth.copy()
     truth[:7], prediction[:7] = 9, 2  # whatever is predicted there
     scores = score_pair(pair(truth, prediction, {"one": 1, "two": 2}, ignore_label=9))
-    assert scores["one"] == (1.0, 1.0)
-    assert all(map(math.isnan, scores["two"]))
-
-
-@pytest.mark.parametrize("file", ["t", "p"])
-def test_other_labels_are_refused_in_truth_and_prediction(pair, file):
-    maps = {"t": np.where(blob(1), 1, 0), "p": np.where(blob(2), 1, 0)}
-    maps[file][blob(3)] = 11
-    maps[file][0, 0, 0] = 12
-    message = rf"{file}.nii.gz holds the values 11, 12; dataset.json names 0, 1, 2, 9: these are other labels"
-    with pytest.raises(ValueError, match=message):
-        score_pair(pair(maps["t"], maps["p"], ignore_label=9))
-
-
-@pytest.mark.parametrize("bad", [np.nan, 0.5])
-def test_a_map_of_probabilities_is_no_label_map(pair, tmp_path, bad):
-    made = replace(pair(blob(1), blob(2)), prediction=tmp_path / "p.mha")  # of NIfTI, ITK makes NaN 0
-    image = SimpleITK.GetImageFromArray(np.where(blob(2), np.float32(bad), np.float32(0)))
-    image.SetSpacing(SPACING[::-1])
-    SimpleITK.WriteImage(image, str(made.prediction))
-    with pytest.raises(ValueError, match=rf"p.mha holds the values {bad}; .* no label map"):
-        score_pair(made)
-    values = np.linspace(0, 1, 25 * 21 * 14, dtype=np.float32).reshape(14, 25, 21)
-    image = SimpleITK.GetImageFromArray(values)
-    image.SetSpacing(SPACING[::-1])
-    SimpleITK.WriteImage(image, str(made.prediction))
-    with pytest.raises(ValueError, match=r"\.\.\. \(7348 such values\)"):
-        score_pair(made)
+    assert metrics_of(scores["one"]) == PERFECT
+    assert all(map(math.isnan, metrics_of(scores["two"]).values()))
 
 
 @pytest.mark.parametrize(
@@ -143,57 +102,15 @@ def test_what_nnunet_predicts_of_regions_passes(pair, regions):
     assert set(np.unique(prediction)) == {0, *order}
     truth = np.random.default_rng(1).choice([0, *regions["whole"]], prediction.shape)
     scores = score_pair(pair(truth, prediction, dict(Labels.of(description).classes)))
-    assert all(0 < dice < 1 for dice, _ in scores.values())
+    assert all(0 < of_class["Dice"] < 1 for of_class in scores.values())
 
 
 def test_regions_are_the_union_of_their_labels(pair):
     truth = np.where(blob(3), np.where(blob(4), 1, 2), 0)
     swapped = np.where(truth == 1, 2, np.where(truth == 2, 1, 0))
     scores = score_pair(pair(truth, swapped, {"both": (1, 2), "one": 1}))
-    assert scores["both"] == (1.0, 1.0)
-    assert scores["one"][0] == 0
-
-
-@pytest.mark.parametrize(
-    ("geometry", "message"),
-    [
-        ({"spacing": (2.5, 0.8, 1.4)}, "another spacing.*2.5 0.8 1.4 instead of 2.5 0.8 1.3"),
-        ({"origin": (0.0, 5.0, 0.0)}, "another origin"),
-    ],
-)
-def test_other_geometry_is_refused(pair, geometry, message):
-    with pytest.raises(ValueError, match=message):
-        score_pair(pair(blob(1), blob(1), **geometry))
-
-
-def test_other_shape_is_refused(pair):
-    with pytest.raises(ValueError, match=r"another shape .*: 13 25 21 instead of 14 25 21"):
-        score_pair(pair(blob(1), blob(1)[1:]))
-
-
-@pytest.mark.parametrize("part", [0.4, 0.95])
-@pytest.mark.parametrize("file", ["t", "p"])
-def test_a_file_that_was_cut_off_is_named(pair, file, part):
-    """ITK reads it without an error, and what is missing as background."""
-    noisy = np.random.default_rng(0).integers(0, 3, (14, 25, 21))
-    made = pair(noisy, noisy)
-    damaged = made.truth if file == "t" else made.prediction
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[: int(part * len(whole))])
-    assert SimpleITKIO().read_seg(str(damaged))[0].shape == (1, 14, 25, 21)
-    with pytest.raises(ValueError, match=rf"{file}.nii.gz cannot be read \(.*ended before.*\); make it again"):
-        score_pair(made)
-
-
-def test_the_reader_is_that_of_the_first_file_that_can_be_read(pair, tmp_path, capsys):
-    made = pair(blob(1), blob(2))
-    damaged = tmp_path / "damaged.nii.gz"
-    damaged.write_bytes(b"no image")
-    description = {"file_ending": ".nii.gz"}
-    assert reader_of(description, [damaged, made.truth]) is reader_of(description, [damaged]) is SimpleITKIO
-    assert "Traceback" not in "".join(capsys.readouterr())
-    with pytest.raises(ValueError, match=r"file_ending \.xyz in dataset.json: nnU-Net has no reader"):
-        reader_of({"file_ending": ".xyz"}, [made.truth])
+    assert metrics_of(scores["both"]) == PERFECT
+    assert scores["one"]["Dice"] == 0
 
 
 @pytest.mark.parametrize("absent", [False, True])
@@ -227,4 +144,6 @@ def test_means_are_those_of_nnunet_to_the_last_digit(tmp_path, absent, ignore_la
     for case in theirs["metric_per_case"]:
         name = case["prediction_file"].rpartition("/")[2].removesuffix(".nii.gz")
         expected = [case["metrics"][value]["Dice"] for value in classes.values()]
-        assert np.array_equal([dice for dice, _ in scores[name].values()], np.array(expected, float), equal_nan=True)
+        assert np.array_equal(
+            [of_class["Dice"] for of_class in scores[name].values()], np.array(expected, float), equal_nan=True
+        )

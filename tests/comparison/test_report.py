@@ -10,6 +10,7 @@ import pytest
 
 from nnunetv2_tpmamba.comparison.document import Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
 from nnunetv2_tpmamba.comparison.figures import convergence, diagrams, paired, training_size
+from nnunetv2_tpmamba.comparison.metrics import METRICS, VOLUMES
 from nnunetv2_tpmamba.comparison.report import PICTURES, paired_table, report, score_table, write_report
 from nnunetv2_tpmamba.comparison.results import Group, Results, nanmean
 from nnunetv2_tpmamba.comparison.runs import Run
@@ -17,6 +18,7 @@ from nnunetv2_tpmamba.comparison.runs import Run
 FOLDS = (Group("6 training cases", ("0",), 6), Group("3 training cases", ("1", "2"), 3))
 PLAIN = (Group("all cases", ("",)),)
 CLASSES = ("liver", "spleen")
+QUANTITIES = (*METRICS, *VOLUMES)
 
 
 def make_results(methods=("A", "B"), groups=FOLDS, cases=4, absent=(), seed=0):
@@ -28,7 +30,10 @@ def make_results(methods=("A", "B"), groups=FOLDS, cases=4, absent=(), seed=0):
             runs[method, fold] = Run(method, fold, {}, tuple(generator.random(5 + int(fold or 0))) if fold else ())
             scores[method, fold] = {
                 f"case_{i}": {
-                    name: (math.nan,) * 2 if (i, name) in absent else tuple(generator.random(2)) for name in CLASSES
+                    name: dict.fromkeys(QUANTITIES, math.nan)
+                    if (i, name) in absent
+                    else dict(zip(QUANTITIES, generator.random(len(QUANTITIES)), strict=True))
+                    for name in CLASSES
                 }
                 for i in range(cases)
             }
@@ -46,7 +51,7 @@ def lines(ax):
 class TestDiagrams:
     def test_training_size_shows_the_means_of_the_table_and_a_point_per_draw(self):
         results = make_results()
-        for ax, metric in zip(training_size(results).axes, ("Dice", "NSD"), strict=True):
+        for ax, metric in zip(training_size(results).axes, METRICS, strict=True):
             for method, container in zip(results.methods, ax.containers, strict=True):
                 expected = [results.of_group(method, group, metric)["mean"].mean for group in FOLDS]
                 assert container.get_label() == method
@@ -111,17 +116,17 @@ class TestDiagrams:
 class TestTables:
     def test_headings_say_folds_and_test_cases(self):
         assert headings(make_results())[:2] == [
-            "6 training cases (fold 0; 4 test cases)",
-            "3 training cases (folds 1, 2; 4 test cases each)",
+            "6 training cases: fold 0 (4 test cases)",
+            "3 training cases: folds 1, 2 (4 test cases each)",
         ]
         assert headings(make_results(groups=(Group("fold 0", ("0",)),)))[0] == "fold 0 (4 test cases)"
         assert headings(make_results(groups=PLAIN, cases=1))[0] == "all cases (1 test case)"
 
     def test_the_number_of_cases_with_each_class(self):
         results = make_results(groups=PLAIN, absent=[(0, "liver"), (0, "spleen"), (2, "liver")])
-        assert score_table(results, PLAIN[0], "Dice").rows[-1] == ["cases", "3", "2", "3"]
-        results.scores["B", ""]["case_2"]["liver"] = (0.0, 0.0)  # B finds what is not there
-        assert score_table(results, PLAIN[0], "Dice").rows[-1] == ["cases", "3", "2 to 3", "3"]
+        assert score_table(results, PLAIN[0], METRICS["Dice"]).rows[-1] == ["cases", "3", "2", "3"]
+        results.scores["B", ""]["case_2"]["liver"]["Dice"] = 0.0  # B finds what is not there
+        assert score_table(results, PLAIN[0], METRICS["Dice"]).rows[-1] == ["cases", "3", "2 to 3", "3"]
 
     def test_paired_means_are_of_the_cases_both_have(self):
         results = make_results(groups=PLAIN, absent=[(0, "liver"), (0, "spleen"), (2, "liver")])
@@ -137,6 +142,16 @@ class TestTables:
             text = to_markdown(report(results, [], ""))
             assert "nan" not in text
             assert re.search("\\| \N{EN DASH} +\\|", text)
+
+    def test_infinite_distances_are_counted_beside_the_mean_of_the_others(self):
+        results = make_results(["A"], PLAIN, absent=[(3, "spleen")])
+        of = results.scores["A", ""]
+        for case, values in enumerate([(2.0, math.inf), (4.0, math.inf), (math.inf, math.inf), (6.0, None)]):
+            for name, value in zip(CLASSES, values, strict=True):
+                if value is not None:
+                    of[f"case_{case}"][name]["HD95"] = value
+        row = score_table(results, PLAIN[0], METRICS["HD95"]).rows[0]
+        assert row == ["A", "4.00, without 4 of 7", "4.00, without 1 of 4", "none of 3"]
 
     def test_json_holds_what_the_tables_show(self, tmp_path):
         results = make_results(absent=[(0, "liver")])

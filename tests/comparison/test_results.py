@@ -6,14 +6,14 @@ import pytest
 
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
 
-NAN = (math.nan, math.nan)
-
 
 def make_results(scores, classes=("liver", "spleen")):
-    """``scores``: for each method and fold, Dice (and as NSD its half) of each case, a number for each class."""
+    """``scores``: for each method and fold, of each case a number for each class, its Dice and HD95; NSD is half."""
     of_classes = {
         key: {
-            case: {name: (dice, dice / 2) for name, dice in zip(classes, values, strict=True)}
+            case: {
+                name: {"Dice": dice, "NSD": dice / 2, "HD95": dice} for name, dice in zip(classes, values, strict=True)
+            }
             for case, values in cases.items()
         }
         for key, cases in scores.items()
@@ -82,3 +82,16 @@ def test_one_case_that_differs_is_the_one_win():
     pair = (results := make_results({("A", "0"): scores, ("B", "0"): better})).paired("B", results.groups[0], "NSD")
     assert (pair.wins, pair.ties, pair.losses) == (1, 7, 0)
     assert pair.mean == pytest.approx((0.9 - 0.53) / 2 / 8)
+
+
+def test_an_infinite_distance_enters_no_mean_and_is_counted():
+    """The spleen is missed in one of two cases and absent in a third, the liver is missed in both."""
+    cases = {"a": (math.inf, 2.0), "b": (math.inf, math.inf), "c": (math.nan, math.nan)}
+    results = make_results({("m", "0"): cases, ("m", "1"): {"a": (4.0, 3.0)}})
+    mean = results.of_fold("m", "0", "HD95")
+    assert math.isnan(mean["liver"])
+    assert (mean["spleen"], mean[MEAN]) == (2.0, 2.0)
+    assert results.undefined("m", results.groups[0], "HD95") == {"liver": (2, 3), "spleen": (1, 3), MEAN: (3, 6)}
+    assert results.of_cases("m", Group("", ("0",)), "HD95") == pytest.approx(
+        {"a": 2.0, "b": math.nan, "c": math.nan}, nan_ok=True
+    )

@@ -1,0 +1,80 @@
+"""The numbers of a comparison for other programs: a table of all cases as CSV, and the report's tables as JSON."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .metrics import METRICS
+from .results import Results
+
+ONLY_REPEAT = 1  # every training is the first of its kind
+
+
+def write_records(results: Results, folder: Path) -> None:
+    """Write ``per_case.csv`` and ``summary.json``."""
+    (folder / "summary.json").write_text(json.dumps(finite_only(summary(results)), indent=1))
+    with (folder / "per_case.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(per_case(results))
+
+
+def per_case(results: Results) -> list[list[Any]]:
+    """A line per method, fold, case, class and metric; no value where a class is absent, "inf" for an infinite one."""
+    draws = {fold: draw for group in results.groups for fold, draw in group.draws.items()}
+    rows: list[list[Any]] = [["method", "fold", "draw", "repeat", "case", "class", "metric", "value"]]
+    for (method, fold), cases in results.scores.items():
+        for case, scores in cases.items():
+            for name, values in scores.items():
+                of = (method, fold, draws.get(fold, ""), ONLY_REPEAT, case, name)
+                rows += [[*of, quantity, "" if math.isnan(value) else value] for quantity, value in values.items()]
+    return rows
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """All numbers of the report's tables, to be written as JSON."""
+    return {
+        "title": results.title,
+        "notes": list(results.notes),
+        "tolerance_mm": dict(results.tolerance),
+        "groups": [
+            {
+                **asdict(group),
+                "cases": len(results.of_cases(results.methods[0], group, "Dice")),
+                "cases_with_class": {name: results.cases_with(group, name) for name in results.classes},
+                "methods": {
+                    method: {
+                        metric: {
+                            "mean": {name: asdict(m) for name, m in results.of_group(method, group, metric).items()},
+                            "per_fold": {fold: results.of_fold(method, fold, metric) for fold in group.folds},
+                            "infinite": {
+                                n: count for n, (count, _) in results.undefined(method, group, metric).items()
+                            },
+                        }
+                        for metric in METRICS
+                    }
+                    for method in results.methods
+                },
+                "paired": {
+                    method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}
+                    for method in results.methods[1:]
+                },
+            }
+            for group in results.groups
+        ],
+        "cost": {
+            method: {fold: asdict(run.cost) for (name, fold), run in results.runs.items() if name == method}
+            for method in results.methods
+        },
+    }
+
+
+def finite_only(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not know, by null."""
+    if isinstance(value, Mapping):
+        return {key: finite_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_only(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
