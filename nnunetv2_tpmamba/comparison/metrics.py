@@ -23,7 +23,6 @@ class Metric:
     """
 
     name: str
-    title: str
     unit: str
     higher_is_better: bool
     form: str
@@ -37,10 +36,10 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("Dice", "Dice", "", True, ".3f"),
-        Metric("NSD", "normalised surface Dice", "", True, ".3f"),
-        Metric("HD95", "95th percentile of the Hausdorff distance", "mm", False, ".2f"),
-        Metric("ASSD", "average symmetric surface distance", "mm", False, ".2f"),
+        Metric("Dice", "", True, ".3f"),
+        Metric("NSD", "", True, ".3f"),
+        Metric("HD95", "mm", False, ".2f"),
+        Metric("ASSD", "mm", False, ".2f"),
     )
 }
 TRUTH_ML, PREDICTION_ML = VOLUMES = ("truth_ml", "prediction_ml")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .failures import failures_of_group
 from .metrics import METRICS
 from .results import Results
 
@@ -56,6 +57,10 @@ def summary(results: Results) -> dict[str, Any]:
                         for metric in METRICS
                     }
                     for method in results.methods
+                },
+                "failures": {
+                    method: {name: asdict(of_class) for name, of_class in of.items()}
+                    for method, of in failures_of_group(results, group).items()
                 },
                 "paired": {
                     method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}

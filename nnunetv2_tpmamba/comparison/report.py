@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
+from .failures import failure_blocks
 from .metrics import METRICS, Metric
 from .records import write_records
 from .results import MEAN, Group, Mean, Results
@@ -46,6 +47,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
         blocks += [Heading(metric.label), Paragraph(explanation(results, metric))]
         for group in results.groups:
             blocks += [Heading(group_heading(results, group), 3), score_table(results, group, metric)]
+    blocks += failure_blocks(results)
     if len(results.methods) > 1:
         blocks += [Heading("Case by case"), Paragraph(paired_explanation(results)), paired_table(results)]
     if any(run.cost != Cost() for run in results.runs.values()):
@@ -103,8 +105,9 @@ def explanation(results: Results, metric: Metric) -> str:
             )
         case "HD95":
             return (
-                "The distance in mm that 95 % of the truth's surface keep to the prediction's, or the other way round; "
-                f"the larger of the two, computed by {implementation()}. Lower is better. {infinite}Means as above."
+                "95th percentile of the Hausdorff distance: 95 % of the truth's surface lie within so many mm of the "
+                f"prediction's, and 95 % of the prediction's within so many of the truth's; computed by "
+                f"{implementation()}. Lower is better. {infinite}Means as above."
             )
         case _:
             return (

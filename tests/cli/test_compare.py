@@ -71,6 +71,35 @@ def test_the_table_of_cases_has_nnunets_dice_of_each_class(data, compare):
     }
 
 
+def test_the_report_of_one_trainer(data, compare):
+    """Scores, failures and cost; nothing that needs a second method."""
+    data.train("nnUNetTrainer", 0, shift=2)
+    summary = compare("-d", 9, "-tr", "nnUNetTrainer")
+    text = (data.root / "out" / "report.md").read_text()
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == [
+        *("Dice", "NSD", "HD95 (mm)", "ASSD (mm)", "Failures", "Cost", "Pictures", "How this was made")
+    ]
+    assert summary["groups"][0]["paired"] == {}
+    assert not (data.root / "out" / "paired.png").exists()
+    assert "(fold 0)" in text
+
+
+def test_a_class_that_is_never_predicted_is_visible_as_missed(data, compare):
+    data.train("nnUNetTrainer", 0, shift=2)
+    for case in CASES[:6]:
+        data.write(data.folder("nnUNetTrainer") / f"fold_0/validation/{case}.nii.gz", data.truth[case] % 2)
+    summary = compare("-d", 9, "-tr", "nnUNetTrainer")
+    text = (data.root / "out" / "report.md").read_text()
+    assert "missed in 6 of 6" in text
+    assert "none of 6" in text
+    assert summary["groups"][0]["failures"]["nnUNetTrainer"]["two"]["missed"] == 6
+    hd95 = summary["groups"][0]["methods"]["nnUNetTrainer"]["HD95"]
+    assert hd95["mean"]["two"]["mean"] is None
+    assert hd95["infinite"] == {"one": 0, "two": 6, "mean": 6}
+    cases = (data.root / "out" / "per_case.csv").read_text()
+    assert cases.count("two,HD95,inf") == 6
+
+
 def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):
     assert cli.main(["fewshot", "-d", "9", "-n", "2", "3", "--draws", "2", "--test", *CASES[:2]]) == 0
     for fold in range(5):
@@ -86,6 +115,9 @@ def test_few_shot_folds_are_grouped_by_their_training_cases(data, compare):
     draws = [of_two["per_fold"][fold]["mean"] for fold in "12"]
     assert of_two["mean"]["mean"] == {"mean": np.mean(draws), "spread": np.std(draws, ddof=1), "n": 2}
     assert (data.root / "out" / "training_size.png").is_file()
+    rows = csv.DictReader((data.root / "out" / "per_case.csv").read_text().splitlines())
+    draws = {row["fold"]: row["draw"] for row in rows}
+    assert draws == {"0": "", "1": "1", "2": "2", "3": "1", "4": "2"}
     protocol = data.preprocessed / "fewshot.json"
     protocol.write_text(protocol.read_text().replace('"case_3"', '"case_0"'))
     again = compare("-d", 9, "-tr", "nnUNetTrainer", "Other", "--overwrite")

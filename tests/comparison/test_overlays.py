@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from support.trained_datasets import CASES, DESCRIPTION, Datasets
 
 from nnunetv2_tpmamba.comparison.gather import gather_folders, score_runs
 from nnunetv2_tpmamba.comparison.overlays import overlays, ranked
+from nnunetv2_tpmamba.comparison.results import Group
 
 
 def test_as_many_cases_are_shown_as_there_are_up_to_three():
@@ -53,6 +55,22 @@ def test_of_each_case_image_truth_and_predictions_are_drawn(data, draw):
     assert pictures["overlays.png"][0] == "Test cases, chosen by the mean Dice of all methods."
     assert pictures["overlays.png"][1].startswith(b"\x89PNG")
     assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("group", "shown"),
+    [
+        (Group("fold 0", ("0",)), " (fold 0)"),
+        (Group("2 training cases", ("0", "1"), 2), " (2 training cases: fold 0)"),
+    ],
+)
+def test_the_caption_names_the_fold_once(data, group, shown):
+    gathered = gather_folders({"a": data.root / "a"}, data.preprocessed / "gt_segmentations", DESCRIPTION)
+    runs = [replace(run, fold=fold) for run in gathered.runs for fold in group.folds]
+    gathered = replace(gathered, runs=runs, groups=(group,))
+    results = score_runs(gathered, {"one": 1.0, "two": 1.0}, 1, data.root / "cache")
+    pictures, _ = overlays(results, gathered, data.raw / "imagesTr")
+    assert pictures["overlays.png"][0] == f"Test cases, chosen by the mean Dice of all methods{shown}."
 
 
 def test_without_images_the_caption_says_how_to_name_them(data, draw):
