@@ -31,6 +31,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
             "SimpleITK",  # reading and writing the demo's CTs
             "surface-distance",  # the surface metric of nnU-Net's authors, to compare predictions with
             "batchgenerators",  # the augmentation transforms nnU-Net is built on
+            "statsmodels",  # Holm's correction of several tests
             "tabulate",  # tables in text and Markdown
         ],
         extras_require={

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         check_script(Path(args.script), args.overwrite)
     folds = draw_folds(folder, args.test, args.n, args.draws, args.seed)
     write_splits(folder, folds, args.seed, log=print)
-    print_folds(folds)
+    print_folds(folds, args.tr)
     if args.script is not None:
         study = Study(folder.name, tuple(args.tr), tuple(folds), args.seed, 1, args.c, args.p)
         text = training_script(study, args.device)
@@ -80,13 +80,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def print_folds(folds: Sequence[Fold]) -> None:
-    """Print the table of folds, and what a user should know of them."""
-    from nnunetv2_tpmamba.comparison.statistics import FEWEST
+def print_folds(folds: Sequence[Fold], methods: Sequence[str]) -> None:
+    """Print the table of folds, and what a user should know of them.
+
+    Args:
+        methods: that will be compared with the first of them.
+    """
+    from nnunetv2_tpmamba.comparison.statistics import fewest_cases
 
     print(table(folds))
-    if len(folds[0].val) < FEWEST:
-        print(f"No difference between methods can be significant on {len(folds[0].val)} test cases; it takes {FEWEST}")
+    tests = max(1, len(methods) - 1) * len({len(fold.train) for fold in folds})
+    if len(folds[0].val) < (fewest := fewest_cases(tests)):
+        print(
+            f"No difference between methods can be significant on {len(folds[0].val)} test cases; {tests} "
+            f"comparison{'s' * (tests > 1)} with the first method take{'s' * (tests == 1)} {fewest}"
+        )
     for fold in folds:
         if fold.missing:
             print(f"No training case of fold {fold.fold} has: {', '.join(fold.missing)}")

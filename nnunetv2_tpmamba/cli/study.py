@@ -86,7 +86,7 @@ def plan(args: argparse.Namespace) -> int:
     write_splits(folder, folds, args.seed, log=print)
     write_study(folder, study)
     args.script.write_text(script, encoding="utf-8")
-    print_folds(folds)
+    print_folds(folds, study.rows)
     number = len(study.trainings())
     repeats = f" x {args.repeats} repeats" if args.repeats > 1 else ""
     print(f"\n{number} trainings: {len(trainers)} rows x {len(folds)} folds{repeats}; the plan is in {folder / STUDY}")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .failures import failures_of_group
+from .families import against_baseline
 from .metrics import METRICS
-from .results import Results
+from .results import Group, Results
 
 ONLY_REPEAT = 1  # every training is the first of its kind
 
@@ -62,10 +63,7 @@ def summary(results: Results) -> dict[str, Any]:
                     method: {name: asdict(of_class) for name, of_class in of.items()}
                     for method, of in failures_of_group(results, group).items()
                 },
-                "paired": {
-                    method: {metric: asdict(results.paired(method, group, metric)) for metric in METRICS}
-                    for method in results.methods[1:]
-                },
+                "paired": paired_records(results, group),
             }
             for group in results.groups
         ],
@@ -73,6 +71,19 @@ def summary(results: Results) -> dict[str, Any]:
             method: {fold: asdict(run.cost) for (name, fold), run in results.runs.items() if name == method}
             for method in results.methods
         },
+    }
+
+
+def paired_records(results: Results, group: Group) -> dict[str, Any]:
+    """The comparisons of a group with the first method, by method and metric."""
+    families = {metric: against_baseline(results, metric) for metric in METRICS}
+    return {
+        method: {
+            metric: asdict(family.comparisons[method, group.title])
+            | {"corrected_p": family.corrected[method, group.title], "verdict": family.verdict((method, group.title))}
+            for metric, family in families.items()
+        }
+        for method in results.methods[1:]
     }
 
 

@@ -8,14 +8,13 @@ from typing import Any
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
 from .failures import failure_blocks
 from .metrics import METRICS, Metric
+from .paired_tables import case_by_case
 from .records import write_records
 from .results import MEAN, Group, Mean, Results
 from .runs import Cost
-from .statistics import MOST_EXACT
 from .surfaces import implementation
 
 PICTURES = ("training_size.png", "convergence.png", "paired.png", "overlays.png")  # all that a report can hold
-UNDEFINED = "\N{EN DASH}"
 
 
 def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], command: str, folder: Path) -> None:
@@ -49,7 +48,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
             blocks += [Heading(group_heading(results, group), 3), score_table(results, group, metric)]
     blocks += failure_blocks(results)
     if len(results.methods) > 1:
-        blocks += [Heading("Case by case"), Paragraph(paired_explanation(results)), paired_table(results)]
+        blocks += case_by_case(results)
     if any(run.cost != Cost() for run in results.runs.values()):
         blocks += [Heading("Cost"), cost_table(results)]
     if pictures:
@@ -114,43 +113,6 @@ def explanation(results: Results, metric: Metric) -> str:
                 "Average symmetric surface distance: the mean distance in mm from every point of both surfaces to the "
                 f"other surface, computed by {implementation()}. Lower is better. Infinite distances as for HD95."
             )
-
-
-def paired_explanation(results: Results) -> str:
-    """What the table of paired comparisons shows, in words."""
-    return (
-        f"Each test case with one method against the same case with {results.methods[0]}, the baseline; several draws "
-        "tested on one case are averaged first, because they are not independent. Here the mean over classes is taken "
-        "in each case, and the means and their difference over cases; in the tables above, the mean over classes is "
-        "taken last. The two ways differ where some cases lack a class. Interval: 95 % bootstrap interval of the mean "
-        f"difference. p: two-sided Wilcoxon signed-rank test, exact up to {MOST_EXACT} differing cases, a normal "
-        "approximation above that. Several methods or groups are several tests, and p is not corrected for their "
-        "number. All this says what other test cases would show, not what a second training of the same method would. "
-        f"{UNDEFINED}: not defined, or too few cases."
-    )
-
-
-def paired_table(results: Results) -> Table:
-    """A row for each method but the first, each group and each metric."""
-    header = ["method", "on", "metric", "n", "mean", "baseline's mean", "difference"]
-    header += ["95 % interval", "win/tie/loss", "p", "what n supports"]
-    rows = []
-    for method in results.methods[1:]:
-        for group in results.groups:
-            for metric in METRICS:
-                pair = results.paired(method, group, metric)
-                means = [defined(mean, ".3f") for mean in pair.means]
-                low, high = (defined(value, "+.3f") for value in pair.interval)
-                interval = UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}"
-                counts = f"{pair.wins}/{pair.ties}/{pair.losses}"
-                numbers = [*means, defined(pair.mean, "+.3f"), interval, counts, defined(pair.p, ".3g")]
-                rows.append([method, group.title, metric, str(pair.n), *numbers, pair.verdict()])
-    return Table(header, rows)
-
-
-def defined(value: float, form: str) -> str:
-    """A formatted number, or a dash for NaN."""
-    return UNDEFINED if math.isnan(value) else format(value, form)
 
 
 def cost_table(results: Results) -> Table:

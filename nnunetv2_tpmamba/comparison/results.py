@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .metrics import Scores
+from .metrics import METRICS, Scores
 from .runs import Run
 from .statistics import Paired, compare_paired
 
@@ -116,7 +116,7 @@ class Results:
         Folds that were tested on the same case are averaged, because they are no independent pairs.
         """
         first, other = (self.of_cases(name, group, metric) for name in (self.methods[0], method))
-        return compare_paired(list(first.values()), list(other.values()))
+        return compare_paired(list(first.values()), list(other.values()), METRICS[metric].higher_is_better)
 
 
 def finite(value: float) -> float:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from nnunetv2_tpmamba.comparison.document import Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
+from nnunetv2_tpmamba.comparison.families import against_baseline
 from nnunetv2_tpmamba.comparison.figures import convergence, diagrams, paired, training_size
 from nnunetv2_tpmamba.comparison.metrics import METRICS, VOLUMES
-from nnunetv2_tpmamba.comparison.report import PICTURES, paired_table, report, score_table, write_report
+from nnunetv2_tpmamba.comparison.report import PICTURES, report, score_table, write_report
 from nnunetv2_tpmamba.comparison.results import Group, Results, nanmean
 from nnunetv2_tpmamba.comparison.runs import Run
 
@@ -128,17 +129,13 @@ class TestTables:
         results.scores["B", ""]["case_2"]["liver"]["Dice"] = 0.0  # B finds what is not there
         assert score_table(results, PLAIN[0], METRICS["Dice"]).rows[-1] == ["cases", "3", "2 to 3", "3"]
 
-    def test_paired_means_are_of_the_cases_both_have(self):
-        results = make_results(groups=PLAIN, absent=[(0, "liver"), (0, "spleen"), (2, "liver")])
-        mean, first = results.paired("B", PLAIN[0], "Dice").means
-        assert mean - first == pytest.approx(results.paired("B", PLAIN[0], "Dice").mean)
-        row = dict(zip(*(paired_table(results).header, paired_table(results).rows[0]), strict=True))
-        assert (row["mean"], row["baseline's mean"]) == (f"{mean:.3f}", f"{first:.3f}")
-
-    @pytest.mark.parametrize("cases", [1, 2])
-    def test_what_is_not_defined_is_a_dash(self, cases):
+    def test_what_is_not_defined_is_a_dash(self):
         absent = [(i, name) for i in range(2) for name in CLASSES]
-        for results in (make_results(cases=cases), make_results(cases=cases, absent=absent)):
+        for results in (
+            make_results(cases=1),
+            make_results(cases=1, absent=absent),
+            make_results(cases=2, absent=absent),
+        ):
             text = to_markdown(report(results, [], ""))
             assert "nan" not in text
             assert re.search("\\| \N{EN DASH} +\\|", text)
@@ -158,7 +155,11 @@ class TestTables:
         write_report(results, {}, "", tmp_path)
         group = json.loads((tmp_path / "summary.json").read_text())["groups"][0]
         assert group["cases_with_class"] == {"liver": [3, 3], "spleen": [4, 4]}
-        assert group["paired"]["B"]["NSD"]["means"] == list(results.paired("B", FOLDS[0], "NSD").means)
+        family = against_baseline(results, "NSD")
+        pair = group["paired"]["B"]["NSD"]
+        assert pair["means"] == list(results.paired("B", FOLDS[0], "NSD").means)
+        assert pair["corrected_p"] == family.corrected["B", FOLDS[0].title]
+        assert pair["verdict"] == family.verdict(("B", FOLDS[0].title))
 
 
 def test_pictures_of_an_earlier_report_are_removed_and_nothing_else(tmp_path):

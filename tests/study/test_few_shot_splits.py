@@ -62,7 +62,11 @@ def test_trained_splits_are_not_replaced(folder, run):
 
 
 def test_too_few_test_cases_for_a_verdict_are_mentioned(folder, run):
-    assert "No difference between methods can be significant on 2 test cases; it takes 6" in run("--test", 2)
+    on_two_cases = "No difference between methods can be significant on 2 test cases"
+    with_all_and_3 = run("--test", 2, "-n", 3, "--draws", 1, "-tr", "A", "B")
+    assert f"{on_two_cases}; 2 comparisons with the first method take 7" in with_all_and_3
+    with_all_3_and_2 = run("--test", 2, "-n", 3, 2, "--draws", 1, "-tr", "A", "B", "C")
+    assert f"{on_two_cases}; 6 comparisons with the first method take 8" in with_all_3_and_2
 
 
 def test_the_device_is_named_in_the_script(folder, run):

@@ -1,0 +1,110 @@
+"""Which comparisons are corrected together for their number, and what may then be said about each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import numpy as np
+from statsmodels.stats.multitest import multipletests
+
+from .results import Results
+from .statistics import LEVEL, Paired, smallest_p
+
+PRIMARY = "Dice"  # the metric whose comparisons may claim a difference
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Family(Generic[Key]):
+    """Comparisons whose p are corrected together, so that all of them claim nothing false with probability 0.95.
+
+    Args:
+        comparisons: those without any case count as no test.
+        confirmatory: whether its verdicts may claim a difference. In a report only one family may: the promise that at
+            most 5 % of the reports of equal methods claim something is about reports, and each family keeps it only
+            for itself.
+    """
+
+    comparisons: Mapping[Key, Paired]
+    confirmatory: bool = False
+
+    @property
+    def tests(self) -> int:
+        """The number of comparisons that have a case."""
+        return sum(pair.n > 0 for pair in self.comparisons.values())
+
+    @cached_property
+    def corrected(self) -> dict[Key, float]:
+        """The p of each comparison after Holm's correction; NaN where there is no case."""
+        return dict(zip(self.comparisons, holm([pair.p for pair in self.comparisons.values()]), strict=True))
+
+    @cached_property
+    def at_best(self) -> dict[Key, float]:
+        """The smallest corrected p that each comparison could reach: all differing cases of all point one way."""
+        smallest = [pair.smallest_p if pair.n else np.nan for pair in self.comparisons.values()]
+        return dict(zip(self.comparisons, holm(smallest), strict=True))
+
+    def support(self) -> str:
+        """What so many tests of so few cases could show at best, in words."""
+        if not self.tests:
+            return "No case to compare."
+        most = max(pair.wins + pair.losses for pair in self.comparisons.values())
+        best = min(1.0, self.tests * smallest_p(most))
+        tests, cases = counted(self.tests, "test"), counted(most, "differing case")
+        return f"{tests} with up to {cases}: the corrected p is {best:.3g} at best" + (
+            "." if best < LEVEL else ", so no difference can be shown, however large it is."
+        )
+
+    def verdict(self, key: Key) -> str:
+        """What a comparison shows, in words, and no more than its cases and the number of tests support."""
+        pair, p, at_best = self.comparisons[key], self.corrected[key], self.at_best[key]
+        cases, differing = counted(pair.n, "case"), pair.wins + pair.losses
+        if pair.n == 0:
+            return "no case to compare"
+        if differing == 0:
+            return f"no difference in any of {cases}"
+        if at_best >= LEVEL:
+            tests = counted(self.tests, "test")
+            return f"too few: {differing} differing of {cases} in {tests} cannot give a corrected p below {at_best:.3g}"
+        if p >= LEVEL:
+            return f"no difference shown in {cases} (corrected p = {p:.2g}), which does not prove that there is none"
+        direction = "better" if pair.rank_biserial > 0 else "worse"  # the test is about ranks
+        if pair.mean_and_ranks_agree:
+            claim = f"{direction} in {cases} (corrected p = {p:.2g})"
+            return f"significantly {claim}" if self.confirmatory else f"{claim}, exploratory"
+        return (
+            f"corrected p = {p:.2g}, but mean and ranks disagree: {direction} by ranks ({pair.wins} cases better, "
+            f"{pair.losses} worse), yet {pair.mean:+.3g} in the mean; look at the single cases"
+        )
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Correct the p of several tests by Holm's step-down method; NaN is no test.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure" (1979), by statsmodels. It holds also for
+    dependent tests, as comparisons with one baseline are.
+    """
+    corrected = np.array(p, float)
+    tested = ~np.isnan(corrected)
+    if tested.any():
+        corrected[tested] = multipletests(corrected[tested], method="holm")[1]
+    return corrected.tolist()
+
+
+def against_baseline(results: Results, metric: str) -> Family[tuple[str, str]]:
+    """Every method but the first against the first, in every group, by the mean over classes.
+
+    The keys are the method and the title of the group. Of Dice this family is the confirmatory one.
+    """
+    comparisons = {
+        (method, group.title): results.paired(method, group, metric)
+        for method in results.methods[1:]
+        for group in results.groups
+    }
+    return Family(comparisons, confirmatory=metric == PRIMARY)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {noun}{'s' * (number != 1)}"
