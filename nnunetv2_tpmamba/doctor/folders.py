@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from .finding import FAIL, NOTE, OK, Finding, in_a_line
+from .variables import check_spelling
 
 RAW, PREPROCESSED, RESULTS = "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"
 ENOUGH_SPACE = 10.0  # GiB; with less free space a note says so
@@ -32,6 +33,8 @@ def check_folder(variable: str, is_written: bool) -> Finding:
     value = os.environ.get(variable, "")
     if not value.strip():
         return Finding(FAIL, f"{variable} is not set; nnU-Net needs it", (f"export {variable}=/path/to/{variable}",))
+    if finding := check_spelling(variable):
+        return finding
     folder, choose = Path(value), f"export {variable}=/another/folder"
     if folder.exists() and not folder.is_dir():
         return Finding(FAIL, f"{variable}={value} is a file, not a folder", (choose,))

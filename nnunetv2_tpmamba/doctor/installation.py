@@ -14,6 +14,7 @@ from nnunetv2_tpmamba import __version__
 from nnunetv2_tpmamba.trainers import plugin
 
 from .finding import FAIL, NOTE, OK, Finding, in_a_line
+from .variables import check_spelling
 
 SEARCHED = "nnUNet_extTrainer"
 TRAINER = "nnUNetTrainerTPMamba"
@@ -88,6 +89,8 @@ def check_monai() -> Finding:
 def check_trainer() -> Finding:
     """Check that nnU-Net finds the trainer through ``nnUNet_extTrainer``, and that the class can be pickled."""
     value = os.environ.get(SEARCHED, "")
+    if os.pathsep not in value and (finding := check_spelling(SEARCHED)):
+        return finding
     folders = [Path(folder) for folder in value.split(os.pathsep) if folder.strip()]
     ours = PLUGIN.resolve()
     missing = [folder for folder in folders if not folder.exists() or is_former(folder)]

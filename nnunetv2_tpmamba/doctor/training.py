@@ -9,6 +9,7 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 
 from .finding import FAIL, NOTE, OK, Finding, in_a_line
 from .installation import reinstalling
+from .variables import check_spelling
 
 COMPILE = "nnUNet_compile"
 GET_TORCH = "install a torch for this machine's GPU and driver: https://pytorch.org/get-started/locally"
@@ -93,6 +94,8 @@ def check_sam() -> Finding:
     from nnunetv2_tpmamba.networks.sam.errors import SamFileError
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
+    if finding := check_spelling(ENVIRONMENT_VARIABLE):
+        return finding
     try:
         path = find_sam_checkpoint(download=False)
         weights = read_sam_checkpoint(path)

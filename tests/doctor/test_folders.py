@@ -1,5 +1,6 @@
 """What ``doctor`` says of nnU-Net's three folders."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -21,6 +22,30 @@ def test_folder_is_missing(doctor, monkeypatch, variable, value):
     problem = {"/no/such/folder": "does not exist", __file__: "is a file, not a folder"}.get(value, "is not set")
     assert re.match(rf"{variable}\S* {problem}", fails_alone(output))
     assert f"export {variable}=/" in output
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("nnUNet_raw", '"{}"'),
+        ("nnUNet_raw", " {} "),
+        ("nnUNet_preprocessed", "'{}'"),
+        ("nnUNet_results", "$HOME/{}"),
+        ("nnUNet_extTrainer", '"{}"'),
+        ("TPMAMBA_SAM_CHECKPOINT", "~/{}"),
+    ],
+)
+def test_what_a_shell_takes_away_is_named(doctor, healthy, monkeypatch, variable, value):
+    """As Windows' ``set NAME="C:\\my data"`` and the ``--env-file`` of Docker hand it on."""
+    meant = os.environ[variable]
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.setenv(variable, value.format(meant.removeprefix("/") if "/{}" in value else meant))
+    status, output = doctor()
+    assert status == 1
+    assert fails_alone(output).startswith(f"{variable}={os.environ[variable].rstrip()}")
+    assert "holds what a shell takes away or replaces" in output
+    assert re.search(f"-> set it without: {variable}=/*{meant.removeprefix('/')}\n", output)
+    assert "mkdir" not in output
 
 
 def test_raw_data_are_not_needed_once_preprocessed(doctor, healthy, monkeypatch):

@@ -1,10 +1,11 @@
 """The selective scan on the CPU, compiled by numba: one pass over the inputs, sequences in parallel, states in cache.
 
 Signatures, and the formulas of the backward pass, are those of :mod:`.loop`; all is float32. Numba compiles the two
-kernels at the first call, which takes some seconds, and keeps them on disk.
+kernels at the first call, which takes some seconds, and keeps them on disk where it can write.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -16,7 +17,6 @@ from torch import Tensor
 from .chunks import CHUNK, new_states
 
 REORDER_SUMS = {"contract", "reassoc", "nsz"}  # so that sums vectorise; NaN and infinity keep their meaning
-compiled = numba.njit(parallel=True, cache=True, fastmath=REORDER_SUMS)
 ONE_AT_A_TIME = threading.Lock()  # numba's own thread pool aborts the process when two threads call it at once
 
 
@@ -41,9 +41,25 @@ def scan_backward(
 
 
 def _run(kernel: Any, *tensors: Tensor) -> None:
+    arrays = [x.detach().contiguous().numpy() for x in tensors]
     with ONE_AT_A_TIME:
         numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
-        kernel(CHUNK, *(x.detach().contiguous().numpy() for x in tensors))
+        try:
+            kernel(CHUNK, *arrays)
+        except OSError:  # the compiled kernel could not be written to disk, but is there now
+            kernel(CHUNK, *arrays)
+
+
+def compiled(function: Callable[..., None]) -> Any:
+    """Compile at the first call, and keep the result on disk unless there is no folder for it.
+
+    Numba keeps it in ``NUMBA_CACHE_DIR``, in ``__pycache__`` beside this file, or in the home folder. Of a read-only
+    installation and a user without a home, every process compiles anew.
+    """
+    try:
+        return numba.njit(parallel=True, cache=True, fastmath=REORDER_SUMS)(function)
+    except RuntimeError:  # numba: "no locator available"
+        return numba.njit(parallel=True, fastmath=REORDER_SUMS)(function)
 
 
 @numba.njit(fastmath=REORDER_SUMS)

@@ -1,5 +1,6 @@
 """Which implementation of the selective scan runs: it works here, or a caller asked for it."""
 
+import errno
 import importlib
 import re
 import subprocess
@@ -7,11 +8,13 @@ import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import pytest
 import torch
+from numba.core.caching import CacheImpl, IndexDataCacheFile
 from support.scans import scan_inputs
 
-from nnunetv2_tpmamba.networks.ops import implementations, selective_scan
+from nnunetv2_tpmamba.networks.ops import implementations, numba_cpu, selective_scan
 from nnunetv2_tpmamba.networks.ops.implementations import (
     LOOP,
     Implementation,
@@ -57,6 +60,30 @@ print(implementation_for("cpu").name, implementation_for("cpu").note)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["numba"]
+
+
+def double(chunk, x, y):
+    for i in numba.prange(len(x)):
+        y[i] = 2 * x[i]
+
+
+class TestNumbaKeepsKernelsWhereItCan:
+    def double(self):
+        x, y = torch.arange(3.0), torch.zeros(3)
+        numba_cpu._run(numba_cpu.compiled(double), x, y)
+        return y.tolist()
+
+    def test_without_a_folder_they_are_compiled_anew(self, monkeypatch):
+        """Neither a home nor a writable installation, where numba's own decorator raises an error."""
+        monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+        assert self.double() == [0, 2, 4]
+
+    def test_on_a_full_disk_they_are_used_all_the_same(self, monkeypatch):
+        def no_space(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(IndexDataCacheFile, "save", no_space)
+        assert self.double() == [0, 2, 4]
 
 
 def test_mamba_ssms_function_is_called_with_its_axes(monkeypatch):
