@@ -149,7 +149,7 @@ def named(models: Sequence[tuple[str, str, str]]) -> dict[str, tuple[str, str, s
 def predictions(args: argparse.Namespace) -> "Gathered":
     """Find the folders of predictions that the arguments name."""
     from nnunetv2_tpmamba.comparison.gather import gather_folders
-    from nnunetv2_tpmamba.comparison.labels import read_description
+    from nnunetv2_tpmamba.data.dataset_json import read_description
 
     description = read_description(args.labels or find_preprocessed(args.d) / "dataset.json")
     return gather_folders(by_name(args.predictions), args.reference, description)

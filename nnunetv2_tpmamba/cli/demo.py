@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2_tpmamba.demo.raw_dataset import RawDataset
 from nnunetv2_tpmamba.demo.scores import DiceTable
@@ -21,6 +21,9 @@ from nnunetv2_tpmamba.demo.workspace import CONFIGURATION, TRAINER, Workspace
 
 from .console import Console
 from .options import positive
+
+if TYPE_CHECKING:
+    from nnunetv2_tpmamba.data.labels import Labels
 
 HELP = "show the whole pipeline on synthetic CTs or on your data, in minutes"
 OUT = "tpmamba_demo"
@@ -38,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nnunetv2_tpmamba.data.labels import Labels
+
     started = time.monotonic()
     source = None if args.data is None else RawDataset.read(args.data.resolve())
     work = Workspace(args.out.absolute(), PHANTOM if source is None else source.name)
@@ -47,12 +52,13 @@ def run(args: argparse.Namespace) -> int:
         provide_data(work, source, console)
         run_nnunet(work, args.epochs, console)
 
-        console.step("Draw them")
         description = json.loads((work.raw / "dataset.json").read_text())
-        dice = DiceTable.read(work.predictions / "summary.json", description)
-        draw(work, dice, description)
+        labels = Labels.of(description)
+        dice = DiceTable.read(work.predictions / "summary.json", labels.classes, description["file_ending"])
+        console.say(f"\nDice of the unseen cases (1 is perfect)\n{dice.as_text(MOST_CASES_SHOWN)}")
 
-        console.say(f"\nDice of the unseen cases (1 is perfect)\n{dice.as_text(MOST_CASES_SHOWN)}\n")
+        console.step("Draw them")
+        draw(work, dice, labels, description)
         console.say(f"Picture: {work.picture}\nTime:    {(time.monotonic() - started) / 60:.1f} minutes\n")
         console.say(closing_words("synthetic CTs" if source is None else "your data"))
     return 0
@@ -123,9 +129,9 @@ def environment(work: Workspace, epochs: int | None) -> dict[str, str]:
     return env
 
 
-def draw(work: Workspace, dice: DiceTable, description: Mapping[str, Any]) -> None:
+def draw(work: Workspace, dice: DiceTable, labels: "Labels", description: Mapping[str, Any]) -> None:
     """Draw image, truth and prediction of the first cases."""
-    from nnunetv2_tpmamba.comparison.pictures import draw_case_pictures, label_names
+    from nnunetv2_tpmamba.comparison.pictures import draw_case_pictures
     from nnunetv2_tpmamba.comparison.volumes import read_case_picture
 
     ending = description["file_ending"]
@@ -139,7 +145,7 @@ def draw(work: Workspace, dice: DiceTable, description: Mapping[str, Any]) -> No
         )
         for name in list(dice.cases)[:MOST_CASES_SHOWN]
     ]
-    draw_case_pictures(cases, label_names(description), work.picture)
+    draw_case_pictures(cases, labels.names_of_values(), work.picture)
 
 
 def closing_words(data: str) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_tpmamba.data.dataset_json import read_json
 from nnunetv2_tpmamba.data.splits import SPLITS
 
-from .labels import read_json
 from .runs import Run
 
 Splits = Sequence[Mapping[str, Sequence[str]]]

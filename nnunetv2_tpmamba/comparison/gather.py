@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_tpmamba.data.dataset_json import check_description, read_description, read_json
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold
+from nnunetv2_tpmamba.data.labels import Labels
 from nnunetv2_tpmamba.data.splits import SPLITS
 
 from .cache import score_pairs
 from .fairness import Splits, read_splits, unfair
 from .label_maps import reader_of
-from .labels import Labels, check_description, read_description, read_json
 from .metrics import Pair, Scores
 from .results import MEAN, Group, Results
 from .runs import Run, begun_folds, files_of_cases, model_folder, read_run, unfinished

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .gather import Gathered
-from .pictures import draw_case_pictures, label_names
+from .pictures import draw_case_pictures
 from .results import Results
 from .volumes import read_case_picture
 
@@ -61,7 +61,7 @@ def draw_overlays(
         caption += f" No image of {', '.join(not_found)} was found{where}; name the folder of images with --images."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "overlays.png")
-        draw_case_pictures(cases, label_names(gathered.description), path)
+        draw_case_pictures(cases, gathered.labels.names_of_values(), path)
         return {path.name: (caption, path.read_bytes())}, tuple(notes)
 
 

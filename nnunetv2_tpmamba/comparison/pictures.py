@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -139,14 +138,6 @@ def tinted(plain: np.ndarray, labels: np.ndarray, colours: Mapping[int, np.ndarr
         where = labels == value
         result[where] += OPACITY * (colour - result[where])
     return result
-
-
-def label_names(description: Mapping[str, Any]) -> dict[int, str]:
-    """A name for each label value above 0 in ``dataset.json``, also for a value that is only a part of regions."""
-    names = {value: name for name, value in description["labels"].items() if isinstance(value, int) and value > 0}
-    for value in {v for region in description["labels"].values() if isinstance(region, list) for v in region}:
-        names.setdefault(value, f"label {value}")
-    return names
 
 
 def class_colours(values: Sequence[int]) -> dict[int, np.ndarray]:

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 
+from nnunetv2_tpmamba.data.dataset_json import read_json
 from nnunetv2_tpmamba.data.training_log import read_peak_memory
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
-
-from .labels import read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 

@@ -16,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_tpmamba.config import Testbed
 
+from .labels import Labels
 from .plans_entries import CHANNELS, OF_CONFIGURATION, OF_DATASET, OF_PLANS, RESAMPLED, STATISTICS, name_in, wrong_entry
 
 DERIVED_SUFFIX = re.compile(r"_tpmamba(_[\d.x]+mm)?(_-?[\d.]+to-?[\d.]+HU)?$")
@@ -41,7 +42,8 @@ def derive_plans(
     Example::
 
         plans = json.loads(Path("nnUNet_preprocessed/Dataset702_HeadNeckCrop/nnUNetPlans.json").read_text())
-        derived = derive_plans(plans, "3d_fullres", {"channel_names": {"0": "CT"}}, spacing=(1, 1, 2))
+        dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "organ": 1}}
+        derived = derive_plans(plans, "3d_fullres", dataset_json, spacing=(1, 1, 2))
         derived["configurations"]["3d_fullres"]["data_identifier"]  # 'nnUNetPlans_3d_fullres_tpmamba_1x1x2mm'
 
     Source: Wang et al., MICCAI 2024, section 2.3 (spacing, patch size, window).
@@ -49,7 +51,7 @@ def derive_plans(
     Args:
         plans: as in nnU-Net's plans file.
         configuration: a single-stage 3D configuration of the plans, own or inherited.
-        dataset_json: the dataset's description, to check that the plans still belong to it.
+        dataset_json: the dataset's description, to check that the plans belong to it and nnU-Net can train its labels.
         spacing: mm, in the image's axis order (slices first).
         patch_size: voxels, in the same order.
         hu_window: HU mapped to 0 and 1 in CT channels, clipped outside; other channels keep the plans' scheme.
@@ -57,8 +59,8 @@ def derive_plans(
         architecture: of the network, in nnU-Net's form; None keeps that of the plans.
 
     Raises:
-        ValueError: the configuration is unknown, 2D or part of a cascade, the plans do not fit the dataset, or an entry
-            that is read here is missing or damaged.
+        ValueError: the configuration is unknown, 2D or part of a cascade, the plans do not fit the dataset, its
+            labels leave out a value, or an entry that is read here is missing or damaged.
     """
     _check_geometry(spacing, patch_size, hu_window)
     for name, entries, needed in (("the plans file", plans, OF_PLANS), ("dataset.json", dataset_json, OF_DATASET)):
@@ -66,6 +68,7 @@ def derive_plans(
             raise ValueError(
                 f"{name} {problem}; restore it, or plan the dataset again with nnUNetv2_plan_and_preprocess"
             )
+    Labels.of(dataset_json, plans).check_trainable()
     derived = deepcopy(plans)
     settings = _single_stage_3d_configuration(derived, configuration)
     schemes = settings["normalization_schemes"]

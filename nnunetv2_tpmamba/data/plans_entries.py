@@ -53,7 +53,7 @@ def _is_resampling_function(value: Any) -> bool:
 Needed = dict[str, tuple[Callable[[Any], bool], str]]
 """For the key of each entry: a test of its value, and words for the values that pass."""
 
-OF_DATASET: Needed = {CHANNELS: (_is_object, "an object")}
+OF_DATASET: Needed = {CHANNELS: (_is_object, "an object"), "labels": (_is_object, "an object")}
 OF_PLANS: Needed = {
     "configurations": (_are_objects_by_name, "an object for each configuration"),
     "transpose_backward": (_is_order_of_axes, "an order of three axes"),

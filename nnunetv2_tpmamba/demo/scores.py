@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
@@ -17,13 +16,18 @@ class DiceTable:
     cases: dict[str, dict[str, float]]
 
     @classmethod
-    def read(cls, summary: Path, description: Mapping[str, Any]) -> "DiceTable":
-        """Read nnU-Net's ``summary.json``; the classes' names are those of ``dataset.json``."""
-        keys = {str(tuple(v) if isinstance(v, list) else v): name for name, v in description["labels"].items()}
+    def read(cls, summary: Path, classes: Mapping[str, int | tuple[int, ...]], ending: str) -> "DiceTable":
+        """Read nnU-Net's ``summary.json``.
+
+        Args:
+            classes: the value of each class, or the values of its region.
+            ending: how the names of label maps end.
+        """
+        names = {str(value): name for name, value in classes.items()}
         return cls(
             {
-                Path(case["prediction_file"]).name.removesuffix(description["file_ending"]): {
-                    keys.get(key, key): metrics["Dice"] for key, metrics in case["metrics"].items()
+                Path(case["prediction_file"]).name.removesuffix(ending): {
+                    names[key]: metrics["Dice"] for key, metrics in case["metrics"].items()
                 }
                 for case in json.loads(summary.read_text())["metric_per_case"]
             }

@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from nnunetv2_tpmamba.comparison.label_maps import read, reader_of
-from nnunetv2_tpmamba.comparison.labels import read_description
+from nnunetv2_tpmamba.data.dataset_json import read_description
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold, choose_test, few_shot_folds, number_of_test_cases, table
 from nnunetv2_tpmamba.data.folders import find_results
+from nnunetv2_tpmamba.data.labels import Labels
 from nnunetv2_tpmamba.data.splits import SPLITS, locked_split
 from nnunetv2_tpmamba.files import whole_or_absent
 
@@ -61,13 +61,10 @@ def classes_of_cases(folder: Path) -> dict[str, set[str]]:
     if not files:
         raise FileNotFoundError(f"{truth} holds no file that ends with {ending}; preprocess the dataset again")
     reader = reader_of(description, files)
-    labels = {name: value for name, value in description["labels"].items() if name not in ("background", "ignore")}
+    labels = Labels.of(description, source=folder / "dataset.json")
     classes = {}
     for file in tqdm(files, desc="Reading labels", unit="case", disable=None):
-        values = set(np.unique(read(file, reader).labels).tolist())
-        classes[file.name.removesuffix(ending)] = {
-            name for name, value in labels.items() if values & set(value if isinstance(value, list) else [value])
-        }
+        classes[file.name.removesuffix(ending)] = labels.held(read(file, reader).labels)
     return classes
 
 

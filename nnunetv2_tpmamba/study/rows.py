@@ -8,7 +8,7 @@ from pathlib import Path
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from nnunetv2_tpmamba.comparison.labels import read_description, read_json
+from nnunetv2_tpmamba.data.dataset_json import read_description, read_json
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.trainers import catalogue
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTestbed

@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from nnunetv2_tpmamba.comparison.labels import read_description
+from nnunetv2_tpmamba.data.dataset_json import read_description
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL
 from nnunetv2_tpmamba.data.folders import find_results
 from nnunetv2_tpmamba.data.splits import SPLITS

@@ -33,8 +33,9 @@ elif name == "nnUNetv2_predict":
     shutil.copytree(raw / dataset / "labelsTs", args[args.index("-o") + 1])
 elif name == "nnUNetv2_evaluate_folder":
     labels = json.loads((raw / dataset / "dataset.json").read_text())["labels"].values()
+    keys = [str(tuple(value) if isinstance(value, list) else value) for value in labels if value]
     cases = [
-        {"prediction_file": str(path), "metrics": {str(value): {"Dice": 1.0} for value in labels if value}}
+        {"prediction_file": str(path), "metrics": {key: {"Dice": 1.0} for key in keys}}
         for path in sorted(pathlib.Path(args[1]).glob("*.nii.gz"))
     ]
     (pathlib.Path(args[1]) / "summary.json").write_text(json.dumps({"metric_per_case": cases}))

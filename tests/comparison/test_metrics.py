@@ -11,10 +11,10 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from support.label_maps import SPACING, blob, write_labels
 
-from nnunetv2_tpmamba.comparison.labels import Labels
 from nnunetv2_tpmamba.comparison.metrics import METRICS, Pair, score_pair
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
 from nnunetv2_tpmamba.comparison.surfaces import surface_scores
+from nnunetv2_tpmamba.data.labels import Labels
 
 PERFECT = {"Dice": 1.0, "NSD": 1.0, "HD95": 0.0, "ASSD": 0.0}
 

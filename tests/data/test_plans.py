@@ -114,7 +114,7 @@ class TestWhatIsSet:
         assert settings["data_identifier"] == "nnUNetPlans_3d_fullres" + suffix
 
     def test_example_of_the_docstring(self):
-        derived = derive_plans(stock_plans(), "3d_fullres", {"channel_names": {"0": "CT"}}, spacing=(1, 1, 2))
+        derived = derive_plans(stock_plans(), "3d_fullres", DATASET_JSON, spacing=(1, 1, 2))
         identifier = derived["configurations"]["3d_fullres"]["data_identifier"]
         assert f"# {identifier!r}" in derive_plans.__doc__
 
@@ -214,10 +214,21 @@ class TestErrors:
 
     @pytest.mark.parametrize("key", ["channel_names", "modality"])
     def test_dataset_changed_after_planning(self, key):
-        dataset_json = {key: {"0": "CT", "1": "PET"}, "labels": {}}
+        dataset_json = {key: {"0": "CT", "1": "PET"}, "labels": {"background": 0}}
         with pytest.raises(
             ValueError, match=r"names 2 channels \(CT, PET\), .* for 1 \(CTNormalization\); plan the dataset"
         ):
+            derive(dataset_json=dataset_json)
+
+    def test_labels_with_a_gap(self):
+        """Before hours of preprocessing; on CUDA nnU-Net's loss would end with a device-side assert."""
+        dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "b": 3}}
+        with pytest.raises(ValueError, match=r"have the values 0, 1, 3, without 2: nnU-Net trains only labels"):
+            derive(dataset_json=dataset_json)
+
+    def test_labels_that_nnunet_cannot_use(self):
+        dataset_json = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "both": [1, 2]}}
+        with pytest.raises(ValueError, match=r"nnU-Net cannot use the labels in dataset.json \(if region-based"):
             derive(dataset_json=dataset_json)
 
     @pytest.mark.parametrize("spacing", [(1, 1), (1, 0, 1)])

@@ -20,16 +20,16 @@ def summary(tmp_path):
     return path
 
 
-DESCRIPTION = {"labels": {"background": 0, "liver": 1, "tumours": [2, 3]}, "file_ending": ".nii.gz"}
+CLASSES = {"liver": 1, "tumours": (2, 3)}
 
 
 def test_classes_and_regions_have_their_names(summary):
-    table = DiceTable.read(summary, DESCRIPTION)
+    table = DiceTable.read(summary, CLASSES, ".nii.gz")
     assert table.cases["one"] == {"liver": 0.9, "tumours": 0.7}
 
 
 def test_what_is_absent_does_not_count(summary):
-    table = DiceTable.read(summary, DESCRIPTION)
+    table = DiceTable.read(summary, CLASSES, ".nii.gz")
     assert table.mean("two") == 0.5
     assert table.as_text(2) == (
         "           one    two   mean\n"
@@ -40,6 +40,6 @@ def test_what_is_absent_does_not_count(summary):
 
 
 def test_many_cases_show_the_first_and_the_mean_of_all(summary):
-    text = DiceTable.read(summary, DESCRIPTION).as_text(1)
+    text = DiceTable.read(summary, CLASSES, ".nii.gz").as_text(1)
     assert text.splitlines()[0].split() == ["one", "mean", "of", "2"]
     assert text.splitlines()[1].split() == ["liver", "0.900", "0.700"]

@@ -20,6 +20,7 @@ def folder(tmp_path, monkeypatch):
     (folder / "gt_segmentations").mkdir(parents=True)
     labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     description = {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii.gz"}
+    description["regions_class_order"] = [1, 2]
     (folder / "dataset.json").write_text(json.dumps(description))
     (folder / "nnUNetPlans.json").write_text(json.dumps(stock_plans()))
     for index in range(6):

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from nnunetv2_tpmamba.comparison.labels import Labels, read_description
+from nnunetv2_tpmamba.data.dataset_json import read_description
+from nnunetv2_tpmamba.data.labels import Labels
 
 DESCRIPTION = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "one": 1}, "file_ending": ".nii.gz"}
 
@@ -68,6 +70,10 @@ def test_a_missing_file_is_named(file):
         {"background": 0, "one": "x"},
         {"background": 0, "both": [1, 2]},  # no regions_class_order
         {"background": 0, "one": 1, "ignore": 1},
+        {"background": 0, "one": 1.5},
+        {"background": 0, "one": []},
+        {"background": 0, "one": None},
+        {"background": "0", "whole": ["1", "2"], "core": 2},
     ],
 )
 def test_labels_that_nnunet_cannot_use_are_one_sentence(labels):
@@ -75,8 +81,57 @@ def test_labels_that_nnunet_cannot_use_are_one_sentence(labels):
         Labels.of({"labels": labels}, source="there.json")
 
 
+@pytest.mark.parametrize("name", ["Absent", "convert_labelmap_to_one_hot", None])
+def test_a_label_manager_that_nnunet_has_not_is_named(name):
+    with pytest.raises(ValueError, match=rf"nnU-Net has no label_manager {name!r}, which the plans name"):
+        Labels.of(DESCRIPTION, {"label_manager": name})
+
+
 def test_labels_are_nnunet_s():
     plain = Labels.of({"labels": {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}})
     assert plain == Labels({"liver": 1, "spleen": 2}, 3)
     regions = Labels.of({"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]})
     assert regions == Labels({"whole": (1, 2), "core": 2}, None)
+
+
+@pytest.mark.parametrize("one", [1, "1", 1.0, True, [1], ["1"]])
+def test_a_value_of_any_kind_is_the_number_that_nnunet_reads(one):
+    """Text does for nnU-Net's training and evaluation, so it must do for ours."""
+    labels = Labels.of({"labels": {"background": "0", "one": one, "two": 2}})
+    assert labels == Labels({"one": 1, "two": 2}, None)
+    assert labels.names_of_values() == {1: "one", 2: "two"}
+    assert labels.held(np.array([0.0, 1.0])) == {"one"}
+
+
+def test_two_names_of_one_value_are_one_class():
+    assert Labels.of({"labels": {"background": 0, "left": 1, "right": 1}}).classes == {"left, right": 1}
+
+
+def test_every_value_of_a_label_map_has_a_name():
+    labels = {"background": 0, "whole": [1, 2, 3], "core": 2, "ignore": 4}
+    regions = Labels.of({"labels": labels, "regions_class_order": [1, 2]})
+    assert regions.names_of_values() == {1: "label 1", 2: "core", 3: "label 3", 4: "ignore"}
+    assert regions.held(np.array([3.0, 4.0])) == {"whole"}
+
+
+class TestTrainable:
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            {"background": 0, "one": 1, "two": 2},
+            {"background": 0, "two": "2", "one": "1"},
+            {"background": 0, "one": 1, "ignore": 2},
+            {"background": 0},
+        ],
+    )
+    def test_labels_without_a_gap(self, labels):
+        Labels.of({"labels": labels}).check_trainable()
+
+    def test_regions_of_any_values(self):
+        description = {"labels": {"background": 0, "both": [1, 3], "one": 1}, "regions_class_order": [3, 1]}
+        Labels.of(description).check_trainable()
+
+    def test_a_gap_is_refused(self):
+        labels = {"background": 0, "a": 1, "b": 3, "c": 6}
+        with pytest.raises(ValueError, match=r"have the values 0, 1, 3, 6, without 2, 4, 5: nnU-Net trains only"):
+            Labels.of({"labels": labels}).check_trainable()
