@@ -12,10 +12,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nnunetv2_tpmamba.data.folders import find_preprocessed
 
+from .console import termination_as_interrupt
 from .fewshot import add_draw_options, check_script, how_to_train, print_folds
 from .options import add_option, positive
 
@@ -56,6 +58,11 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "-p")
     add_option(parser, "-device")
     parser.add_argument("--script", type=Path, default=Path(SCRIPT), metavar="FILE", help=f"the script ({SCRIPT})")
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="take a few iterations of every row on the device, and print what the study costs",
+    )
     add_option(parser, "--overwrite", help="replace another script, and the plan of another study")
 
 
@@ -65,6 +72,7 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def plan(args: argparse.Namespace) -> int:
+    from nnunetv2_tpmamba.study import estimate
     from nnunetv2_tpmamba.study.few_shot_splits import draw_folds, write_splits
     from nnunetv2_tpmamba.study.plan import STUDY, Study, check_plan, write_study
     from nnunetv2_tpmamba.study.rows import check_needs, check_plans, trainers_of
@@ -72,6 +80,7 @@ def plan(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.study.status import check_results
 
     folder = find_preprocessed(args.d)
+    device = estimate.device_named(args.device) if args.estimate else None
     trainers = trainers_of(args.rows)
     check_needs(trainers)
     check_plans(folder, trainers, args.c, args.p)
@@ -91,6 +100,11 @@ def plan(args: argparse.Namespace) -> int:
     repeats = f" x {args.repeats} repeats" if args.repeats > 1 else ""
     print(f"\n{number} trainings: {len(trainers)} rows x {len(folds)} folds{repeats}; the plan is in {folder / STUDY}")
     print(f"{how_to_train(args.script, number)}\nSee how far they are: nnUNetv2_tpmamba study status -d {args.d}")
+    if device is not None:
+        print(f"\nA few iterations of each row on {estimate.describe(device)}:", flush=True)
+        with termination_as_interrupt():
+            results = estimate.estimate(study, device, log=partial(print, flush=True))
+        print(f"\n{estimate.as_text(study, results, device)}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from dataclasses import replace
 
 import torch
@@ -83,6 +84,23 @@ class nnUNetTrainerTPMamba_tiny_stopped(StopsAfterAnEpoch, nnUNetTrainerTPMamba_
 
 class nnUNetTrainerTPMamba_tiny_diverging(nnUNetTrainerTPMamba_tiny_stopped):
     testbed = replace(nnUNetTrainerTPMamba_tiny_stopped.testbed, initial_lr=1e30)
+
+
+class nnUNetTrainerTPMamba_tiny_without_memory(nnUNetTrainerTPMamba_tiny_short):
+    """Its steps fail as on a card that is too small."""
+
+    def _build_loss(self):
+        def fail(output, target):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+        return fail
+
+
+class nnUNetTrainerTPMamba_tiny_killed(nnUNetTrainerTPMamba_tiny_short):
+    """Its process is killed in the first step, as by a system without memory."""
+
+    def _build_loss(self):
+        return lambda output, target: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def short_row(name, cls):
