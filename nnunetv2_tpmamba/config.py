@@ -5,7 +5,7 @@ al., ICCV 2023 (ViT-B); "Mamba" is Gu and Dao 2023; "nnU-Net" is the host's own 
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 PREEMPTED = 75
 """Exit status of a training that a signal stopped and ``--c`` continues; BSD's EX_TEMPFAIL, "try again later"."""
@@ -73,6 +73,27 @@ class TPMambaConfig:
     def token_size(self) -> int:
         """Voxels of the input on a side of a token."""
         return self.encoder_patch_size // self.in_plane_upsample
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """The sizes of SAM's encoder, which a file of weights must have."""
+        return {name: getattr(self, name) for name in ENCODER_SIZES}
+
+
+ENCODER_SIZES = (
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "window_size",
+    "global_attn_indexes",
+    "encoder_image_size",
+    "encoder_patch_size",
+)
+VIT_L_CONFIG = replace(TPMambaConfig(), embed_dim=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23))
+"""The paper's network on SAM ViT-L; the sizes are segment_anything's."""
+
+VIT_H_CONFIG = replace(TPMambaConfig(), embed_dim=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31))
+"""The paper's network on SAM ViT-H; the sizes are segment_anything's."""
 
 
 MASAM_CONFIG = replace(TPMambaConfig(), adapter="convolution", adapter_dim=384)

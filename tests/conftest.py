@@ -7,10 +7,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
-import timm
 import torch
 from support.configs import TINY
 from support.nnunet import REPOSITORY, NnUNet
+from support.sam_files import stand_in
+
+from nnunetv2_tpmamba.networks.sam.models import VIT_B
 
 DATA = Path(os.environ.get("TPMAMBA_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 
@@ -40,13 +42,8 @@ def module_nnunet(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_state():
-    """Every tensor of Meta's layout in its shape, each stored as the one number that it repeats."""
-    shapes = timm.create_model("samvit_base_patch16.sa1b", pretrained=False, num_classes=0).state_dict()
-    encoder = {
-        f"image_encoder.{name.replace('.mlp.fc', '.mlp.lin')}": torch.full((1,), 0.5).expand(tensor.shape)
-        for name, tensor in shapes.items()
-    }
-    return encoder | {"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 256)}
+    """SAM ViT-B in Meta's layout, in a few kB."""
+    return stand_in(VIT_B)
 
 
 @pytest.fixture

@@ -18,12 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.models import model_of
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
     from nnunetv2_tpmamba.trained.exported_file import install_exported_model, read_exported_model
+    from nnunetv2_tpmamba.trained.exported_model import trainer_of
 
     results = find_results()
     description, folds = read_exported_model(args.file)  # first, because finding SAM's weights can mean a download
-    model = install_exported_model(args.file, read_sam_checkpoint(find_sam_checkpoint()), results)
+    config = trainer_of(description).config
+    sam = read_sam_checkpoint(find_sam_checkpoint(model_of(config)), config)
+    model = install_exported_model(args.file, sam, results)
     dataset = description.plans["dataset_name"]
     print(f"The model is in {model}")
     print(

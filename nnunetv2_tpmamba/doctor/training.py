@@ -90,23 +90,27 @@ def check_scan() -> Finding:
 
 def check_sam() -> Finding:
     """Check that SAM's file is there, complete and finite; nothing is downloaded."""
-    from nnunetv2_tpmamba.networks.sam.download import ENVIRONMENT_VARIABLE, META_FILE, find_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.download import ENVIRONMENT_VARIABLE, find_sam_checkpoint
     from nnunetv2_tpmamba.networks.sam.errors import SamFileError
-    from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.models import VIT_B
+    from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint_of_any_size
 
     if finding := check_spelling(ENVIRONMENT_VARIABLE):
         return finding
     try:
         path = find_sam_checkpoint(download=False)
-        weights = read_sam_checkpoint(path)
+        model, weights = read_sam_checkpoint_of_any_size(path)
     except (OSError, ValueError) as error:
         advice = (
             "with internet access: nnUNetv2_tpmamba weights",
-            f"without: copy Meta's {META_FILE} here and export {ENVIRONMENT_VARIABLE}=/path/to/{META_FILE}",
+            f"without: copy Meta's {VIT_B.meta_file} here and export {ENVIRONMENT_VARIABLE}=/path/to/{VIT_B.meta_file}",
             "nnUNetTrainerTPMamba_small, _scratch and _demo train without the file, and no prediction needs it",
         )
         return Finding(FAIL, f"SAM file: {error.reason if isinstance(error, SamFileError) else error}", advice)
-    return Finding(OK, f"SAM file: {path}, all {len(weights)} tensors of the image encoder are there and finite")
+    text = f"SAM file: {path}, {model.title}, all {len(weights)} tensors of the image encoder are there and finite"
+    if model is VIT_B:
+        return Finding(OK, text)
+    return Finding(NOTE, text, (f"train it with -tr {model.trainer}; other trainers need {VIT_B.title}",))
 
 
 def check_step() -> Finding:

@@ -57,16 +57,15 @@ class Description:
         )
 
 
-def network_of(description: Description) -> nn.Module:
-    """Build the network as nnU-Net would, without memory for its weights.
+def trainer_of(description: Description) -> type[nnUNetTrainerSAM]:
+    """Find the trainer's class, as nnU-Net would.
 
     Only trainers of networks with SAM are accepted: their networks come from their class. Other trainers, nnU-Net's and
     the testbed's other rows, build the network that the plans describe and call functions that the plans name. An
     exported file may come from a stranger, so its plans must not choose what is called.
 
     Raises:
-        ValueError: nnU-Net does not find the trainer, the trainer is not one of a network with SAM, or the plans are
-            not for it.
+        ValueError: nnU-Net does not find the trainer, or it is not one of a network with SAM.
     """
     try:
         trainer = recursive_find_trainer_class_by_name(description.trainer)
@@ -80,6 +79,16 @@ def network_of(description: Description) -> nn.Module:
             f"{description.trainer} is no trainer of a network with SAM; use nnUNetv2_export_model_to_zip "
             "and nnUNetv2_install_pretrained_model_from_zip"
         )
+    return trainer
+
+
+def network_of(description: Description) -> nn.Module:
+    """Build the network as nnU-Net would, without memory for its weights.
+
+    Raises:
+        ValueError: see :func:`trainer_of`; or the plans are not for this trainer.
+    """
+    trainer = trainer_of(description)
     try:
         plans = PlansManager(description.plans)
         configuration = plans.get_configuration(description.configuration)

@@ -7,10 +7,10 @@ from functools import cache
 import torch
 from torch import nn
 
-from . import ablations, baselines, mednext, originals, sam_rows, tpmamba, umamba
+from . import ablations, baselines, encoders, mednext, originals, sam_rows, tpmamba, umamba
 from .testbed import nnUNetTrainerTestbed
 
-MODULES = (tpmamba, ablations, baselines, mednext, umamba, sam_rows, originals)
+MODULES = (tpmamba, encoders, ablations, baselines, mednext, umamba, sam_rows, originals)
 NOT_OF_THE_NETWORK = {"testbed", "row", "needs", "check_installed", "find_pretrained", "configure_optimizers"}
 """What a class may set without changing its network, but for the patch and its spacing."""
 

@@ -48,15 +48,16 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
 
         Raises:
             OSError: there is no file, and none could be downloaded.
-            ValueError: the file is not a complete SAM ViT-B.
+            ValueError: the file does not hold a complete encoder of the config's sizes.
         """
         if not self.config.pretrained:
             return None
         from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+        from nnunetv2_tpmamba.networks.sam.models import model_of
         from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
-        file = find_sam_checkpoint()
-        return file, read_sam_checkpoint(file)
+        file = find_sam_checkpoint(model_of(self.config))
+        return file, read_sam_checkpoint(file, self.config)
 
     def load_pretrained(self, pretrained: tuple[Path, dict[str, Tensor]]) -> None:
         file, weights = pretrained

@@ -1,13 +1,17 @@
 """The verb ``weights``: what it prints, and how it fails."""
 
 import hashlib
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
+from support.sam_files import stand_in
 from support.sam_sources import answer_with, cut_network, empty_caches
 
 from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba.networks.sam.models import VIT_L
 
 
 @pytest.fixture
@@ -40,6 +44,30 @@ def test_command_downloads_into_a_folder_and_says_what_to_export(main, monkeypat
     path = tmp_path / "my weights" / "sam_vit_b_01ec64.pth"
     assert f"export TPMAMBA_SAM_CHECKPOINT='{path}'" in capsys.readouterr().out
     assert path.is_file()
+
+
+def test_command_knows_the_size_of_a_file_and_checks_the_size_that_is_asked_for(main, monkeypatch, tmp_path, capsys):
+    torch.save({"model_state": {f"sam.{name}": x for name, x in stand_in(VIT_L).items()}}, tmp_path / "sam.pth")
+    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tmp_path / "sam.pth"))
+
+    assert main(["weights"]) == main(["weights", "--model", "vit_l"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("check:  SAM ViT-L, all 339 tensors of the image encoder are there and finite") == 2
+    assert out.count("for:    -tr nnUNetTrainerTPMamba_vitl") == 2
+
+    assert main(["weights", "--model", "vit_h"]) == 1
+    assert re.search(
+        r"is SAM ViT-L, which .*; a SAM ViT-H file is needed: run .*--model vit_h", capsys.readouterr().err
+    )
+
+
+def test_command_downloads_the_size_that_is_asked_for(main, monkeypatch, tmp_path, capsys):
+    torch.save(stand_in(VIT_L), tmp_path / "sam.pth")
+    answer_with(monkeypatch, tmp_path / "sam.pth", VIT_L)
+
+    assert main(["weights", "--model", "vit_l", "--to", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / "sam_vit_l_0b3195.pth").is_file()
+    assert "(as published by Meta)" in capsys.readouterr().out
 
 
 def test_command_fails_in_one_line_on_stderr(main, monkeypatch, capsys):

@@ -7,11 +7,13 @@ from collections import namedtuple
 import pytest
 import torch
 from support.doctor_output import fails_alone
+from support.sam_files import stand_in
 
 from nnunetv2_tpmamba import doctor as checks
 from nnunetv2_tpmamba.doctor import Finding
 from nnunetv2_tpmamba.networks import tpmamba as network
 from nnunetv2_tpmamba.networks.ops.implementations import LOOP, using
+from nnunetv2_tpmamba.networks.sam.models import VIT_L
 
 
 def test_sam_file_is_missing(doctor, monkeypatch):
@@ -31,6 +33,15 @@ def test_sam_file_is_truncated(doctor, monkeypatch, sam_file, tmp_path):
     status, output = doctor()
     assert status == 1
     assert re.match(r"SAM file: .*short\.pth \(100000 bytes\) is truncated or damaged", fails_alone(output))
+
+
+def test_a_larger_sam_is_noted_with_its_trainer(monkeypatch, tmp_path):
+    torch.save(stand_in(VIT_L), tmp_path / "sam.pth")
+    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tmp_path / "sam.pth"))
+    finding = checks.check_sam()
+    assert finding.state == "note"
+    assert re.search(r"sam\.pth, SAM ViT-L, all 339 tensors", finding.text)
+    assert finding.advice == ("train it with -tr nnUNetTrainerTPMamba_vitl; other trainers need SAM ViT-B",)
 
 
 def test_scan_is_wrong(doctor):

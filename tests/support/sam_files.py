@@ -1,4 +1,4 @@
-"""SAM ViT-B files as Meta and timm write them, with random weights (about 375 and 360 MB)."""
+"""SAM files as Meta and timm write them: ViT-B with random weights (about 375 and 360 MB), and small stand-ins."""
 
 from pathlib import Path
 
@@ -8,6 +8,18 @@ import torch
 from segment_anything import sam_model_registry
 from timm.models.vision_transformer_sam import checkpoint_filter_fn
 from torch import Tensor
+
+from nnunetv2_tpmamba.networks.sam.encoder import build_encoder
+from nnunetv2_tpmamba.networks.sam.models import SamModel
+
+
+def stand_in(model: SamModel) -> dict[str, Tensor]:
+    """Every tensor of Meta's layout in its shape, each stored as the one number that it repeats."""
+    with torch.device("meta"):
+        encoder = build_encoder(model.config).state_dict()
+    names = {f"image_encoder.{name.replace('.mlp.fc', '.mlp.lin')}": tensor.shape for name, tensor in encoder.items()}
+    state = {name: torch.full((1,), 0.5).expand(shape) for name, shape in names.items()}
+    return state | {"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 256)}
 
 
 def write_meta_checkpoint(path: Path, seed: int = 0) -> Path:

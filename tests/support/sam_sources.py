@@ -11,7 +11,7 @@ import huggingface_hub
 import requests
 import torch
 
-from nnunetv2_tpmamba.networks.sam import download
+from nnunetv2_tpmamba.networks.sam.models import VIT_B
 
 TWO_WAYS = r"`nnUNetv2_tpmamba weights`.*TPMAMBA_SAM_CHECKPOINT.*sam_vit_b_01ec64\.pth.*model\.safetensors"
 """The advice that every message about SAM's file ends with, as a pattern."""
@@ -35,24 +35,29 @@ def answer_of(content):
     return answer
 
 
-def answer_with(monkeypatch, checkpoint):
+def publish(monkeypatch, digest, model=VIT_B):
+    """Let this be the SHA-256 of Meta's file."""
+    monkeypatch.setitem(vars(model), "meta_sha256", digest)
+
+
+def answer_with(monkeypatch, checkpoint, model=VIT_B):
     """Let both sources answer with this file, without a network; returns the log of their calls."""
     calls = []
 
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
 
     def meta(url, stream, timeout):
-        assert url == download.META_URL
+        assert url == model.meta_url
         calls.append("meta")
         return answer_of(checkpoint.read_bytes())
 
     def hub(repo_id, filename, local_dir):
-        assert (repo_id, filename) == ("timm/samvit_base_patch16.sa1b", "model.safetensors")
+        assert (repo_id, filename) == (model.hub_repository, "model.safetensors")
         calls.append("hub")
         return shutil.copy(checkpoint, Path(local_dir) / filename)
 
     monkeypatch.setattr(requests, "get", meta)
-    monkeypatch.setattr(download, "META_SHA256", digest)
+    publish(monkeypatch, digest, model)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, timeout: SimpleNamespace(etag=digest))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
     return calls

@@ -30,8 +30,8 @@ def make(planned, monkeypatch, tmp_path):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # batches are made in this process
     sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
-    monkeypatch.setattr(download, "find_sam_checkpoint", lambda: "sam.pth")
-    monkeypatch.setattr(weights, "read_sam_checkpoint", lambda path: sam)
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: "sam.pth")
+    monkeypatch.setattr(weights, "read_sam_checkpoint", lambda path, config: sam)
     folder = planned.preprocessed / NAME
 
     def make(cls=nnUNetTrainerTPMamba_tiny, fold=0, initialized=True):

@@ -53,7 +53,7 @@ def test_resuming_continues_learning_rate_epoch_and_weights(make, monkeypatch):
         first.logger.log(name, 0.5, 0)
     first.save_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
 
-    monkeypatch.setattr(download, "find_sam_checkpoint", lambda: pytest.fail("a checkpoint needs no SAM file"))
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: pytest.fail("a checkpoint needs no SAM file"))
     resumed = make(initialized=False)
     resumed.load_checkpoint(f"{first.output_folder}/checkpoint_latest.pth")
     assert resumed.current_epoch == 1

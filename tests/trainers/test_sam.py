@@ -22,7 +22,7 @@ def test_sam_weights_are_loaded_for_a_new_training(make):
 
 
 def test_missing_sam_file_stops_before_anything_is_made(make, monkeypatch):
-    def missing():
+    def missing(model):
         raise FileNotFoundError("no SAM file")
 
     def forbidden(*args, **kwargs):
@@ -38,7 +38,7 @@ def test_variants_from_scratch_ask_for_no_sam_file(make, monkeypatch):
     class Scratch(nnUNetTrainerTPMamba_tiny):
         config = replace(nnUNetTrainerTPMamba_tiny.config, pretrained=False)
 
-    monkeypatch.setattr(download, "find_sam_checkpoint", lambda: pytest.fail("it was asked for"))
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: pytest.fail("it was asked for"))
     assert all(p.requires_grad for p in make(Scratch).network.parameters())
 
 

@@ -41,7 +41,7 @@ def test_stock_plans_file_and_data_are_untouched(planned, make):
 
 def test_building_for_prediction_reads_nothing(make, monkeypatch):
     made = make(initialized=False)
-    monkeypatch.setattr(download, "find_sam_checkpoint", lambda: pytest.fail("it was asked for"))
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: pytest.fail("it was asked for"))
     monkeypatch.setattr("builtins.open", lambda *args, **kwargs: pytest.fail(f"{args[0]} was opened"))
     network = nnUNetTrainerTPMamba_tiny.build_network_architecture(
         PlansManager(made.plans_manager.plans), made.configuration_manager, 1, 3, enable_deep_supervision=False

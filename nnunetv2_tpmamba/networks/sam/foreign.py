@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from .models import model_of_width
+
 ADAPTER = re.compile(r"(?:^|[._])(?:lora|adapter|fact[suv]|w_[ab]_|linear_[ab]_|base_layer)", re.IGNORECASE)
 """Names of adapters: LoRA of PEFT, SAMed and micro-sam, FacT and adapters of MA-SAM, adapters of SAM-Med2D."""
 OTHER_ENCODERS = {
@@ -26,9 +28,8 @@ def describe_foreign(found: Mapping[str, str], expected: Mapping[str, str]) -> s
     grid, wanted_grid = (POSITION_GRID.fullmatch(forms.get("pos_embed", "")) for forms in (found, expected))
     adapters = sorted(name for name in found.keys() - expected.keys() if ADAPTER.search(name))
     if grid and wanted_grid and grid["width"] != wanted_grid["width"]:
-        for model, width in (("SAM ViT-B", "768"), ("SAM ViT-L", "1024"), ("SAM ViT-H", "1280")):
-            if grid["width"] == width:
-                return f"is {model}"
+        if model := model_of_width(int(grid["width"])):
+            return f"is {model.title}, which is for -tr {model.trainer}"
     elif grid and wanted_grid and grid["side"] != wanted_grid["side"]:
         sides, wanted = (f"{match['side']} x {match['side']}" for match in (grid, wanted_grid))
         like = f", and adapters such as {adapters[0]}: SAM-Med2D, for example, has both" if adapters else ""
@@ -37,9 +38,9 @@ def describe_foreign(found: Mapping[str, str], expected: Mapping[str, str]) -> s
         return f"holds adapters, such as {adapters[0]}, and not the encoder that they were trained on; {SAVE_MERGED}"
     if adapters:
         return f"is an encoder with adapters in it, such as {adapters[0]}; {SAVE_MERGED}"
-    for pattern, model in OTHER_ENCODERS.items():
+    for pattern, other in OTHER_ENCODERS.items():
         if any(re.fullmatch(pattern, name) for name in found):
-            return f"is {model}"
+            return f"is {other}"
     return f"is another model: it {_differences(found, expected)}"
 
 

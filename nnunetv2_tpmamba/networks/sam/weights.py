@@ -16,6 +16,7 @@ from .encoder import build_encoder
 from .errors import UnusableSamFileError
 from .foreign import describe_foreign
 from .layouts import find_state_dict, remap_to_timm
+from .models import VIT_B, SamModel, model_of, model_of_width
 
 
 def read_sam_checkpoint(
@@ -36,26 +37,39 @@ def read_sam_checkpoint(
         FileNotFoundError: there is no such file.
         ValueError: the file does not hold a complete encoder of these sizes, or holds more than tensors.
     """
-    path = Path(path)
-    content = read_container(path)
+    model = model_of(config)
+    return _check_encoder(_read_encoder(Path(path), model), config, Path(path), model)
+
+
+def read_sam_checkpoint_of_any_size(path: str | os.PathLike[str]) -> tuple[SamModel, dict[str, Tensor]]:
+    """Read an encoder of whichever of SAM's sizes it has; result and errors as of :func:`read_sam_checkpoint`."""
+    weights = _read_encoder(Path(path), VIT_B)
+    grid = weights.get("pos_embed")
+    model = (model_of_width(grid.shape[-1]) if isinstance(grid, Tensor) and grid.ndim else None) or VIT_B
+    return model, _check_encoder(weights, model.config, Path(path), model)
+
+
+def _read_encoder(path: Path, needed: SamModel | None) -> dict[str, Tensor]:
+    content = read_container(path, needed)
     try:
-        weights = remap_to_timm(find_state_dict(content))
+        return remap_to_timm(find_state_dict(content))
     except ValueError as error:
-        raise UnusableSamFileError(f"{path} {error}; save the one you want alone") from None
-    _check_is_encoder(weights, config, path)
-    return {name: tensor.detach().float() for name, tensor in weights.items()}
+        raise UnusableSamFileError(f"{path} {error}; save the one you want alone", needed) from None
 
 
-def _check_is_encoder(weights: dict[str, Tensor], config: TPMambaConfig, path: Path) -> None:
+def _check_encoder(
+    weights: dict[str, Tensor], config: TPMambaConfig, path: Path, needed: SamModel | None
+) -> dict[str, Tensor]:
     with torch.device("meta"):
         encoder = build_encoder(config).state_dict()
     expected = {name: str(tuple(tensor.shape)) for name, tensor in encoder.items()}
     found = {name: form(value) for name, value in weights.items()}
     if found != expected:
-        raise UnusableSamFileError(f"{path} {describe_foreign(found, expected)}")
+        raise UnusableSamFileError(f"{path} {describe_foreign(found, expected)}", needed)
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise UnusableSamFileError(f"{path} is damaged: {name} has values that are not finite; delete it")
+            raise UnusableSamFileError(f"{path} is damaged: {name} has values that are not finite; delete it", needed)
+    return {name: tensor.detach().float() for name, tensor in weights.items()}
 
 
 def form(value: object) -> str:

@@ -1,13 +1,18 @@
 """The encoder against its two peers: the segment_anything package and timm, with the same random weights."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import timm
 import torch
 from segment_anything import sam_model_registry
+from segment_anything.modeling import ImageEncoderViT
 from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
 
-from nnunetv2_tpmamba import TPMambaConfig
 from nnunetv2_tpmamba.networks.sam.encoder import SamEncoder, build_encoder
+from nnunetv2_tpmamba.networks.sam.layouts import remap_to_timm
+from nnunetv2_tpmamba.networks.sam.models import MODELS
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
 
@@ -72,16 +77,22 @@ def test_both_layouts_give_the_same_features(meta_file, timm_file):
         assert torch.equal(a, b)
 
 
-@pytest.fixture(scope="module")
-def encoders():
-    """Segment_anything's ViT-B and ours in the default sizes, both without numbers."""
+@pytest.fixture(scope="module", params=MODELS.values())
+def encoders(request):
+    """Segment_anything's encoder of a size and ours, both without numbers."""
     with torch.device("meta"):
-        return sam_model_registry["vit_b"]().image_encoder, build_encoder(TPMambaConfig())
+        return sam_model_registry[request.param.name]().image_encoder, build_encoder(request.param.config)
+
+
+def test_each_size_has_segment_anythings_tensors(encoders):
+    theirs, ours = ({name: x.shape for name, x in encoder.state_dict().items()} for encoder in encoders)
+    assert ours == remap_to_timm(theirs)
 
 
 def test_the_blocks_that_attend_globally_are_segment_anythings(encoders):
     theirs, ours = encoders
     assert [block.window_size for block in ours.blocks] == [block.window_size for block in theirs.blocks]
+    assert [block.attn.num_heads for block in ours.blocks] == [block.attn.num_heads for block in theirs.blocks]
 
 
 @pytest.mark.parametrize("norm", ["norm1", "norm2"])
@@ -94,6 +105,40 @@ def test_tokens_of_little_variance_are_normalised_as_in_segment_anything(encoder
             for block in (theirs, ours)
         )
         torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        {"encoder_image_size": 192},  # whole, on the paper's grid, where every window is cut off by the edge
+        {"depth": 2, "global_attn_indexes": (1,)},  # a block with whole windows and a global one, at 1024 pixels
+    ],
+    ids=["whole", "two blocks at 1024 pixels"],
+)
+@pytest.mark.parametrize("model", [MODELS["vit_l"], MODELS["vit_h"]], ids=lambda model: model.name)
+def test_features_of_the_larger_sizes_equal_segment_anythings(model, reduced):
+    config = replace(model.config, **reduced)
+    torch.manual_seed(0)
+    peer = ImageEncoderViT(
+        img_size=config.encoder_image_size,
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=config.window_size,
+        global_attn_indexes=config.global_attn_indexes,
+    ).eval()
+    for name, parameter in peer.named_parameters():
+        if "pos_embed" in name or "rel_pos" in name:  # zero in a fresh model
+            torch.nn.init.normal_(parameter, std=0.1)
+    with torch.device("meta"):
+        ours = build_encoder(config).eval()
+    ours.load_state_dict(remap_to_timm(peer.state_dict()), assign=True)  # one copy of the weights for both
+    image = torch.rand(1, 3, config.encoder_image_size, config.encoder_image_size)
+    assert_same_features(ours(image), features_by_hook(peer.blocks, lambda: peer(image)))
 
 
 @torch.no_grad()

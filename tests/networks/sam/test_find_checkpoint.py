@@ -8,10 +8,10 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import requests
-from support.sam_sources import TWO_WAYS, answer_of, cut_network, fail
+from support.sam_sources import TWO_WAYS, answer_of, cut_network, fail, publish
 
-from nnunetv2_tpmamba.networks.sam import download as sam_download
 from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+from nnunetv2_tpmamba.networks.sam.models import MODELS, VIT_B
 
 pytestmark = pytest.mark.usefixtures("empty_caches")
 
@@ -92,7 +92,7 @@ def test_offline_fails_quickly_and_lists_the_places(monkeypatch, tmp_path):
         find_sam_checkpoint()
 
     assert time.monotonic() - start < 10
-    for part in (str(tmp_path / "torch"), str(tmp_path / "hf"), sam_download.META_URL, sam_download.HUB_REPOSITORY):
+    for part in (str(tmp_path / "torch"), str(tmp_path / "hf"), VIT_B.meta_url, VIT_B.hub_repository):
         assert part in str(info.value)
     assert str(info.value).count("Name or service not known") == 2
     assert "Pool" not in str(info.value)  # of an HTTP client, which wraps that
@@ -110,9 +110,31 @@ def test_offline_mode_of_the_hub_is_honoured(monkeypatch, sources):
 
 def test_the_advice_is_given_once(monkeypatch, sources, tmp_path):
     monkeypatch.setattr(requests, "get", lambda *args, **kwargs: answer_of(b"text"))
-    monkeypatch.setattr(sam_download, "META_SHA256", hashlib.sha256(b"text").hexdigest())
+    publish(monkeypatch, hashlib.sha256(b"text").hexdigest())
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", fail(OSError("no hub")))
 
     with pytest.raises(FileNotFoundError, match=r"\(.*is no checkpoint .*\) nor from .*\(no hub\)") as info:
         find_sam_checkpoint()
     assert str(info.value).count("a SAM ViT-B file is needed") == 1
+
+
+@pytest.mark.parametrize("name", ["vit_l", "vit_h"])
+def test_each_size_has_its_own_place(name, tiny_checkpoint, tmp_path):
+    put_in_torch_cache(tmp_path, tiny_checkpoint)
+    model = MODELS[name]
+    ways = rf"`nnUNetv2_tpmamba weights --model {name}`.*{model.meta_file}.*{model.hub_repository}"
+    with pytest.raises(FileNotFoundError, match=f"no {model.title} file was found: .*{model.meta_file}.*{ways}"):
+        find_sam_checkpoint(model, download=False)
+    kept = tiny_checkpoint.rename(tmp_path / "torch" / "hub" / "checkpoints" / model.hub_file_kept_as)
+    assert find_sam_checkpoint(model, download=False) == kept
+    assert find_sam_checkpoint(VIT_B, download=False) != kept
+
+
+def test_an_encoder_of_its_own_sizes_is_found_by_the_variable_alone(monkeypatch, sources, tiny_checkpoint):
+    with pytest.raises(
+        FileNotFoundError, match=r"CHECKPOINT is not set; this network's config gives its encoder sizes"
+    ):
+        find_sam_checkpoint(None)
+    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tiny_checkpoint))
+    assert find_sam_checkpoint(None) == tiny_checkpoint
+    assert sources == []

@@ -27,13 +27,12 @@ from support.damage import (
 )
 from support.sam_layouts import LAYOUTS, small_sam
 
-from nnunetv2_tpmamba import TPMambaConfig
-from nnunetv2_tpmamba.networks.sam.errors import ADVICE
+from nnunetv2_tpmamba.networks.sam.errors import OWN_SIZES
+from nnunetv2_tpmamba.networks.sam.models import VIT_B
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
 FILE_EXAMPLES = 400  # of each of the kinds of small files
 WHOLE_MODEL_EXAMPLES = 40  # of each layout
-VIT_B = TPMambaConfig()
 
 
 class MakeFolder:
@@ -81,7 +80,7 @@ def folder(tmp_path):
         yield tmp_path
 
 
-def read_or_refuse(path, content, config=VIT_B):
+def read_or_refuse(path, content, config=VIT_B.config):
     """The weights, if this is a whole encoder; else the message."""
     path.write_bytes(content)
     weights = message = None
@@ -91,7 +90,7 @@ def read_or_refuse(path, content, config=VIT_B):
         message = str(error)
     if weights is None:
         assert message.startswith(f"{path} ")
-        assert f"; {ADVICE}" in message
+        assert f"; {OWN_SIZES if config is TINY else VIT_B.advice}" in message
         return message
     assert len(weights) == 3 + 14 * config.depth
     assert all(x.dtype == torch.float32 and x.device.type == "cpu" and x.isfinite().all() for x in weights.values())

@@ -7,9 +7,9 @@ import safetensors.torch
 import torch
 from support.configs import TINY
 from support.sam_layouts import LAYOUTS, bare, small_sam, state_of_optimizer, timms, transformers_names, with_prefix
-from support.sam_sources import TWO_WAYS
 
 from nnunetv2_tpmamba.networks.sam.encoder import build_encoder
+from nnunetv2_tpmamba.networks.sam.errors import OWN_SIZES
 from nnunetv2_tpmamba.networks.sam.layouts import remap_to_timm
 from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
@@ -137,7 +137,7 @@ def test_a_layout_without_one_tensor_is_refused(layout, sam, saved):
         state = timms(sam.state_dict())
         del state["blocks.2.mlp.fc1.bias"]
     content = state if layout == "timm" else LAYOUTS[layout](state)
-    with pytest.raises(ValueError, match=rf"lacks 1 tensors, such as blocks\.2\.mlp\.fc1\.bias; .*{TWO_WAYS}"):
+    with pytest.raises(ValueError, match=rf"lacks 1 tensors, such as blocks\.2\.mlp\.fc1\.bias; {OWN_SIZES}"):
         read_sam_checkpoint(saved(content), TINY)
 
 
@@ -162,7 +162,7 @@ def test_remapping_changes_no_layout_twice(sam):
     ],
 )
 def test_two_encoders_are_refused(make, message, sam, saved):
-    with pytest.raises(ValueError, match=rf"holds {message}; save the one you want alone; .*{TWO_WAYS}"):
+    with pytest.raises(ValueError, match=rf"holds {message}; save the one you want alone; {OWN_SIZES}"):
         read_sam_checkpoint(saved(make(sam.state_dict())), TINY)
 
 
@@ -227,7 +227,7 @@ def med2d(state):
     ],
 )
 def test_what_is_no_encoder_is_called_what_it_is(make, message, sam, saved):
-    with pytest.raises(ValueError, match=rf"sam\.pth {message}.*; .*{TWO_WAYS}"):
+    with pytest.raises(ValueError, match=rf"sam\.pth {message}.*; {OWN_SIZES}"):
         read_sam_checkpoint(saved(make(sam.state_dict())), TINY)
 
 
@@ -235,7 +235,7 @@ def test_a_pickled_optimizer_is_refused_with_three_lines_that_help(sam, saved, t
     """SAM-Med2D's training saves the optimizer itself; the lines do what they say."""
     state = sam.state_dict()
     file = saved({"model": state, "optimizer": torch.optim.Adam(sam.parameters())})
-    with pytest.raises(ValueError, match=rf"it holds torch\.optim\.adam\.Adam, .*run code; .*{TWO_WAYS}") as info:
+    with pytest.raises(ValueError, match=rf"it holds torch\.optim\.adam\.Adam, .*run code; {OWN_SIZES}") as info:
         read_sam_checkpoint(file, TINY)
 
     lines = [line.strip() for line in str(info.value).splitlines() if line.startswith("    ")]

@@ -9,10 +9,11 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
+from support.sam_files import stand_in, write_meta_checkpoint, write_timm_checkpoint
 from support.sam_sources import TWO_WAYS
 
-from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
+from nnunetv2_tpmamba.networks.sam.models import MODELS
+from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint, read_sam_checkpoint_of_any_size
 
 REAL_CHECKPOINT = os.environ.get("TPMAMBA_SAM_CHECKPOINT", "")
 
@@ -151,17 +152,19 @@ def test_a_text_file_is_refused(text, tmp_path):
         read_sam_checkpoint(tmp_path / "sam.pth")
 
 
-@pytest.mark.parametrize(("model", "width"), [("SAM ViT-L", 1024), ("SAM ViT-H", 1280)])
-@pytest.mark.parametrize("prefix", ["image_encoder.", ""])
-def test_a_larger_sam_is_refused_by_its_name(model, width, prefix, tmp_path):
-    state = {
-        f"{prefix}pos_embed": torch.zeros(1).expand(1, 64, 64, width),
-        f"{prefix}patch_embed.proj.weight": torch.zeros(1).expand(width, 3, 16, 16),
-    }
-    torch.save(state, tmp_path / "sam.pth")
-
-    with pytest.raises(ValueError, match=rf"sam\.pth is {model}; .*{TWO_WAYS}"):
-        read_sam_checkpoint(tmp_path / "sam.pth")
+@pytest.mark.parametrize("wanted", MODELS.values())
+@pytest.mark.parametrize("given", MODELS.values())
+def test_each_size_is_read_for_its_trainer_and_refused_by_name_for_another(given, wanted, tmp_path):
+    torch.save(stand_in(given), tmp_path / "sam.pth")
+    if given is wanted:
+        assert len(read_sam_checkpoint(tmp_path / "sam.pth", wanted.config)) == 3 + 14 * wanted.config.depth
+        model, weights = read_sam_checkpoint_of_any_size(tmp_path / "sam.pth")
+        assert model is given
+        assert weights["pos_embed"].shape[-1] == given.config.embed_dim
+        return
+    ways = rf"a {wanted.title} file is needed: .*{wanted.meta_file}"
+    with pytest.raises(ValueError, match=rf"sam\.pth is {given.title}, which is for -tr {given.trainer}; {ways}"):
+        read_sam_checkpoint(tmp_path / "sam.pth", wanted.config)
 
 
 @pytest.mark.parametrize(
