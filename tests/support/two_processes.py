@@ -1,10 +1,13 @@
 """What two processes of a training do; they are spawned, so their functions stand where they can be imported from."""
 
 import json
+import os
+import signal
 import time
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
@@ -111,8 +114,23 @@ def train_as_one_of_two(rank, config, channels, batch_dice):
 
 
 class nnUNetTrainerTPMamba_three(nnUNetTrainerTPMamba):
-    config = TINY
-    testbed = replace(nnUNetTrainerTPMamba.testbed, patch_size=(8, 16, 16), batch_size=3)
+    config = replace(TINY, pretrained=False, checkpointing=False)
+    testbed = replace(
+        nnUNetTrainerTPMamba.testbed,
+        patch_size=(8, 16, 16),
+        batch_size=3,
+        num_iterations_per_epoch=3,
+        num_val_iterations_per_epoch=1,
+    )
+    steps = 0
+
+    def train_step(self, batch):
+        """The second process alone gets a signal, in its fifth step, and SIGINT as if its parent had ended by it."""
+        self.steps += 1
+        if self.steps == 5 and distributed.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().train_step(batch)
 
 
 def prepare(rank, folder):
@@ -127,7 +145,7 @@ def prepare(rank, folder):
     preprocessing._make = make_and_count
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     dataset_json = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainerTPMamba_three(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
+    trainer = nnUNetTrainerTPMamba_three(plans, "3d_fullres", "all", dataset_json, torch.device("cpu"))
     distributed.barrier()
     trainer.preprocess()
     files = sorted(path.name for path in (folder / trainer.configuration_manager.data_identifier).glob("[a-z]*.*"))
@@ -139,4 +157,17 @@ def prepare(rank, folder):
         "batch_size of the plans": trainer.configuration_manager.batch_size,
         "batch_size": trainer.batch_size,
         "oversampling": (trainer.probabilistic_oversampling, trainer.oversample_foreground_percent),
+        "stopped": train_until_stopped(trainer),
     }
+
+
+def train_until_stopped(trainer):
+    """Run nnU-Net's loop on the CPU, for which it does not set up several processes; return how it ended."""
+    trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+    trainer.logger.plot_progress_png = lambda folder: None
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        on_cpu = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer.DDP"
+        monkeypatch.setattr(on_cpu, lambda network, device_ids: DistributedDataParallel(network))
+        with pytest.raises(SystemExit) as end:
+            trainer.run_training()
+    return end.value.code, trainer.current_epoch, trainer.steps

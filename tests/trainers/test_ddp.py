@@ -22,6 +22,7 @@ from support.two_processes import (
 )
 
 from nnunetv2_tpmamba import TPMamba
+from nnunetv2_tpmamba.config import PREEMPTED
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -74,16 +75,23 @@ def test_every_parameter_that_trains_gets_a_gradient(case, trained):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    base = tmp_path_factory.mktemp("prepared")
-    dataset = Dataset(base).create()
+def prepared_in(tmp_path_factory):
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(scope="module")
+def prepared(prepared_in):
+    """What each process has made of a trainer and its data, and how its training ended."""
+    dataset = Dataset(prepared_in).create()
+    (dataset.preprocessed / "dataset_fingerprint.json").write_text("{}")
     for case in ("a", "bb", "ccc"):
         dataset.add_case(case)
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name in ("raw", "preprocessed", "results"):
-            monkeypatch.setenv(f"nnUNet_{name}", str(base / name))
+            monkeypatch.setenv(f"nnUNet_{name}", str(prepared_in / name))
         monkeypatch.setenv("nnUNet_def_n_proc", "1")
-        return run_in_two_processes(prepare, base, dataset.preprocessed)
+        monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+        return run_in_two_processes(prepare, prepared_in, dataset.preprocessed)
 
 
 def test_every_process_trains_on_its_own_batch(prepared):
@@ -92,6 +100,14 @@ def test_every_process_trains_on_its_own_batch(prepared):
         assert of_rank["batch_size of the plans"] == 3 * WORLD_SIZE
         assert of_rank["batch_size"] == 3
         assert of_rank["oversampling"] == (True, nnUNetTrainerTPMamba_three.testbed.oversample_foreground)
+
+
+def test_a_signal_to_one_process_ends_both_after_the_same_step(prepared, prepared_in):
+    assert [of_rank["stopped"] for of_rank in prepared] == [(PREEMPTED, 1, 5)] * WORLD_SIZE
+    (checkpoint,) = prepared_in.rglob("checkpoint_latest.pth")
+    assert torch.load(checkpoint, weights_only=False)["current_epoch"] == 1
+    (log,) = prepared_in.rglob("training_log*.txt")
+    assert "Stopped by SIGUSR1 in epoch 1; checkpoint_latest.pth holds the 1 epochs before it" in log.read_text()
 
 
 def test_data_are_made_by_one_process_and_awaited_by_the_other(prepared):

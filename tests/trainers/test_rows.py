@@ -4,6 +4,7 @@ Networks compute on the smallest patches that they take, those with SAM's encode
 share a network compute once.
 """
 
+import copy
 import io
 import os
 import re
@@ -26,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from nnunetv2_tpmamba.trainers.catalogue import NOT_OF_THE_NETWORK, trainers
 from nnunetv2_tpmamba.trainers.memory import without_data
 from nnunetv2_tpmamba.trainers.optimization import parameter_groups
+from nnunetv2_tpmamba.trainers.preemption import EpochStart
 from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 
 CUBES = [(side,) * 3 for side in (16, 32, 48, 64, 96)]
@@ -170,6 +172,21 @@ def test_weight_decay_spares_vectors_positions_and_mambas_rates(row):
         if p.requires_grad and p.ndim > 1 and not any(part in name for part in ("pos_", "position", "A_log"))
     }
     assert {name for name, p in row.network.named_parameters() if id(p) in decayed} == expected
+
+
+def test_an_epoch_can_be_taken_back(row, make):
+    made = make(row.cls, initialized=False)
+    made.network = row.network
+    optimizer, _ = made.configure_optimizers()
+    before = copy.deepcopy(row.network.state_dict())
+    start = EpochStart(row.network, optimizer, None)
+    optimizer.step()
+    for buffer in row.network.buffers():
+        buffer.zero_()
+    assert any(not torch.equal(x, before[name]) for name, x in row.network.state_dict().items())
+    start.restore()
+    assert all(torch.equal(x, before[name]) for name, x in row.network.state_dict().items())
+    assert not optimizer.state
 
 
 @pytest.mark.slow

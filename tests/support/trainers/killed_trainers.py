@@ -1,13 +1,15 @@
-"""Trainers that can be repeated exactly, and that die where the environment variable KILL_AT tells them to.
+"""Trainers that can be repeated exactly, and that get a signal where the environment variable KILL_AT tells them to.
 
-KILL_AT is an epoch, a place and how far through it, from 0 to 1: "2 train_step 0.5" is after half of the iterations,
-"2 checkpoint_latest 0.9" when nine tenths of the file are written.
+KILL_AT is an epoch, a place, how far through it, from 0 to 1, and signals: "2 train_step 0.5 SIGKILL" is after half of
+the iterations, "2 checkpoint_latest 0.9 SIGTERM SIGTERM" twice when nine tenths of the file are written. KILL_ALL lets
+every process of the training's session receive them.
 """
 
 import io
 import os
 import random
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunetv2_tpmamba.trainers.stop_signals import SAME_SIGNAL
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba_demo
 
 torch_save = torch.save
@@ -80,9 +83,10 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
         super().save_checkpoint(filename)
 
     def save_or_die(self, content, filename):
-        epoch, place, part = os.environ.get("KILL_AT", "").split() or (None,) * 3
-        if (epoch, place) == (str(self.current_epoch), Path(filename).stem):
-            write_partly_and_die(content, filename, float(part))
+        part = self.part_of(Path(filename).stem)
+        if part is not None:
+            write_partly(content, filename, part)
+            self.die()
         torch_save(content, filename)
 
     def on_epoch_end(self):
@@ -102,10 +106,22 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
         nnUNetPredictor.predict_sliding_window_return_logits = predict_and_die
         super().perform_actual_validation(save_probabilities)
 
-    def die_at(self, place, part):
+    def part_of(self, place):
+        """How far through a place of this epoch the signal comes; None if it does not come there."""
         kill_at = os.environ.get("KILL_AT", "").split()
-        if kill_at[:2] == [str(self.current_epoch), place] and part > float(kill_at[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        return float(kill_at[2]) if kill_at[:2] == [str(self.current_epoch), place] else None
+
+    def die_at(self, place, part):
+        at = self.part_of(place)
+        if at is not None and part > at:
+            self.die()
+
+    def die(self):
+        for i, name in enumerate(os.environ["KILL_AT"].split()[3:]):
+            if i:
+                time.sleep(SAME_SIGNAL)
+            send = os.killpg if os.environ.get("KILL_ALL") else os.kill
+            send(os.getpid(), getattr(signal, name))
 
 
 class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
@@ -118,11 +134,10 @@ class nnUNetTrainerTPMamba_soak(nnUNetTrainerTPMamba_killed):
     checkpoint_every = 5
 
 
-def write_partly_and_die(content, filename, part):
+def write_partly(content, filename, part):
     whole = io.BytesIO()
     torch_save(content, whole)
     with open(filename, "wb") as file:
         file.write(whole.getvalue()[: int(part * whole.tell())])
         file.flush()
         os.fsync(file.fileno())
-    os.kill(os.getpid(), signal.SIGKILL)
