@@ -49,6 +49,7 @@ class TPMambaConfig:
     encoder_image_size: int = 1024  # pixels the position embeddings were trained for, SAM
     encoder_patch_size: int = 16  # pixels of the enlarged slice, SAM and paper 2.3 ("ViT-B-16")
     in_plane_upsample: int = 2  # code: slices are enlarged before patch embedding; 1 = as the paper's text
+    encoder_input: Literal["unit", "imagenet"] = "unit"  # code: [0, 1] as it is; else SAM's mean and deviation applied
     pretrained: bool = True  # SAM's weights, frozen; False = random weights, trained
 
     # adapters

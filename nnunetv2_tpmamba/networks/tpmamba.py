@@ -11,7 +11,7 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 from .adapters import AttentionAdapter, ConvAdapter
 from .decoder import NUM_FEATURES, Decoder
 from .lora import LoRAQKV
-from .sam.encoder import build_encoder
+from .sam.encoder import build_encoder, build_input_scale
 from .triplane import TriPlaneMamba
 
 
@@ -41,7 +41,7 @@ class TPMamba(nn.Module):
         ``(B, num_classes, D, H, W)``. D is the axis of the slices.
 
     Raises:
-        ValueError: a volume of another shape; fewer than four blocks.
+        ValueError: a volume of another shape; fewer than four blocks; an unknown ``encoder_input`` or ``adapter``.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class TPMamba(nn.Module):
             embed_dim=config.embed_dim, num_classes=num_classes, dim=config.decoder_dim, token_size=self.token_size
         )
         self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
+        self.normalize = build_input_scale(config)
 
     def forward(self, volume: Tensor) -> Tensor:
         features = self.features(volume, last=NUM_FEATURES)
@@ -111,7 +112,7 @@ class TPMamba(nn.Module):
 
     def _slices(self, volume: Tensor) -> Tensor:
         rgb = volume.expand(-1, 3, -1, -1, -1) if self.to_rgb is None else self.to_rgb(volume)
-        slices = rearrange(rgb, "B C D H W -> (B D) C H W")
+        slices = self.normalize(rearrange(rgb, "B C D H W -> (B D) C H W"))
         if self.in_plane_upsample == 1:
             return slices
         return F.interpolate(slices, scale_factor=self.in_plane_upsample, mode="bilinear")

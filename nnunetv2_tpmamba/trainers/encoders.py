@@ -1,4 +1,6 @@
-"""The paper's method on other encoders than SAM ViT-B."""
+"""The paper's method on other encoders than SAM ViT-B, and with another scale of the encoder's input."""
+
+from dataclasses import replace
 
 from nnunetv2_tpmamba.config import VIT_H_CONFIG, VIT_L_CONFIG
 
@@ -17,3 +19,9 @@ class nnUNetTrainerTPMamba_vith(nnUNetTrainerTPMamba):
 
     config = VIT_H_CONFIG
     needs = "a GPU, SAM ViT-H's weights"
+
+
+class nnUNetTrainerTPMamba_imagenet(nnUNetTrainerTPMamba):
+    """The paper's network whose encoder gets values scaled as in SAM's own training, not [0, 1]."""
+
+    config = replace(nnUNetTrainerTPMamba.config, encoder_input="imagenet")

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed_nhwc
 from timm.models.vision_transformer_sam import Attention, VisionTransformerSAM
 from torch import Tensor, nn
@@ -95,3 +97,35 @@ def build_encoder(config: TPMambaConfig) -> SamEncoder:
         image_size=config.encoder_image_size,
         patch_size=config.encoder_patch_size,
     )
+
+
+class SamNormalize(nn.Module):
+    """Scale images of [0, 1] as SAM's were in its training, ``(n, 3, H, W)`` to the same.
+
+    Source: ``pixel_mean`` and ``pixel_std`` of segment_anything, which are ImageNet's times 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
+            self.register_buffer(name, torch.tensor(values).reshape(3, 1, 1), persistent=False)  # not in checkpoints
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+def build_input_scale(config: TPMambaConfig) -> nn.Module:
+    """Build what scales the values of slices for the encoder.
+
+    Raises:
+        ValueError: ``config.encoder_input`` is none of the two.
+    """
+    match config.encoder_input:
+        case "unit":
+            return nn.Identity()
+        case "imagenet":
+            return SamNormalize()
+    raise ValueError(f"encoder_input {config.encoder_input!r}: it must be 'unit' or 'imagenet'")
