@@ -22,6 +22,8 @@ th, td { border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: righ
 .name div { width: max-content; max-width: 13rem; overflow-wrap: anywhere; }
 .words { min-width: 10rem; }
 figure { margin: 1rem 0; }
+summary { cursor: pointer; }
+details { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 .notes { border-left: 4px solid #c80; background: #fff6e6; padding: 0.5rem 1rem; }
 @media (max-width: 600px) { .name div { max-width: 9rem; } }
@@ -69,7 +71,15 @@ class Picture:
     data: bytes
 
 
-Block = Heading | Paragraph | Notes | Table | Picture
+@dataclass(frozen=True)
+class Details:
+    """Blocks that a reader opens by their title."""
+
+    title: str
+    blocks: "Sequence[Block]"
+
+
+Block = Heading | Paragraph | Notes | Table | Picture | Details
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
@@ -91,6 +101,9 @@ def markdown_of(block: Block) -> str:
             return tabulate(cells, list(map(escaped, header)), tablefmt="github", disable_numparse=True)
         case Picture(name, caption, _):
             return f"![{escaped(caption)}]({name})\n\n*{escaped(caption)}*"
+        case Details(title, blocks):
+            inner = "\n\n".join(map(markdown_of, blocks))
+            return f"<details>\n<summary>{html.escape(title)}</summary>\n\n{inner}\n\n</details>"
 
 
 def escaped(text: str) -> str:
@@ -138,6 +151,9 @@ def html_of(block: Block) -> str:
             width = f"min-width: {SMALLEST * png_width(data):.0f}px"
             image = f'<img alt="{text}" style="{width}" src="data:image/png;base64,{source}">'
             return f'<figure><div class="scroll">{image}</div><figcaption>{text}</figcaption></figure>'
+        case Details(title, blocks):
+            inner = "\n".join(map(html_of, blocks))
+            return f"<details><summary>{html.escape(title)}</summary>\n{inner}\n</details>"
 
 
 def column_kinds(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

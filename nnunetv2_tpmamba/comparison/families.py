@@ -1,13 +1,17 @@
 """Which comparisons are corrected together for their number, and what may then be said about each."""
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import combinations
 from typing import Generic, TypeVar
 
 import numpy as np
 from statsmodels.stats.multitest import multipletests
 
+from .case_scores import CaseScores
+from .metrics import METRICS
 from .results import Results
 from .statistics import LEVEL, Paired, smallest_p
 
@@ -65,8 +69,7 @@ class Family(Generic[Key]):
         if differing == 0:
             return f"no difference in any of {cases}"
         if at_best >= LEVEL:
-            tests = counted(self.tests, "test")
-            return f"too few: {differing} differing of {cases} in {tests} cannot give a corrected p below {at_best:.3g}"
+            return f"too few: {differing} of {cases} differ, so that the corrected p is {at_best:.3g} at best"
         if p >= LEVEL:
             return f"no difference shown in {cases} (corrected p = {p:.2g}), which does not prove that there is none"
         direction = "better" if pair.rank_biserial > 0 else "worse"  # the test is about ranks
@@ -87,22 +90,45 @@ def holm(p: Sequence[float]) -> list[float]:
     """
     corrected = np.array(p, float)
     tested = ~np.isnan(corrected)
+    gc.freeze()  # statsmodels collects garbage in every call, which takes 0.3 s where torch is loaded
     if tested.any():
         corrected[tested] = multipletests(corrected[tested], method="holm")[1]
+    gc.unfreeze()
     return corrected.tolist()
 
 
-def against_baseline(results: Results, metric: str) -> Family[tuple[str, str]]:
-    """Every method but the first against the first, in every group, by the mean over classes.
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons by one metric, in the families that are corrected together.
 
-    The keys are the method and the title of the group. Of Dice this family is the confirmatory one.
+    Args:
+        with_baseline: every method but the first with the first, in every group, by the mean over classes; the keys are
+            method and title of the group. Of Dice this family is the confirmatory one.
+        by_structure: the same by single classes; the keys are method, title of the group and class. Empty of one class.
+        all_pairs: every method with every earlier one, by the mean over classes; the keys are the earlier method, the
+            later one and the title of the group. Empty of fewer than three methods.
+        ranks: of each group, by its title, see :meth:`CaseScores.ranks`.
     """
-    comparisons = {
-        (method, group.title): results.paired(method, group, metric)
-        for method in results.methods[1:]
-        for group in results.groups
-    }
-    return Family(comparisons, confirmatory=metric == PRIMARY)
+
+    with_baseline: Family[tuple[str, str]]
+    by_structure: Family[tuple[str, str, str]]
+    all_pairs: Family[tuple[str, str, str]]
+    ranks: Mapping[str, np.ndarray]
+
+
+@lru_cache(maxsize=len(METRICS))
+def compare_all(results: Results, metric: str) -> Comparisons:
+    """Compare the methods by a metric: with the first one, structure by structure, and in all pairs."""
+    baseline, *others = results.methods
+    scores = {group.title: CaseScores.of(results, group, metric) for group in results.groups}
+    classes = results.classes if len(results.classes) > 1 else ()
+    pairs = list(combinations(results.methods, 2)) if len(others) > 1 else []
+    return Comparisons(
+        Family({(m, g): of.compare(m, baseline) for m in others for g, of in scores.items()}, metric == PRIMARY),
+        Family({(m, g, c): of.compare(m, baseline, c) for c in classes for m in others for g, of in scores.items()}),
+        Family({(a, b, g): of.compare(b, a) for a, b in pairs for g, of in scores.items()}),
+        {title: of.ranks() for title, of in scores.items()},
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .case_scores import CaseScores
 from .metrics import METRICS
 from .results import MEAN, Results, nanmean
 
@@ -20,6 +21,7 @@ FONT = 8  # points; size of the names of methods
 CHARACTER, LINE = 0.075, 0.16  # inches; width of a character and height of a line of this font
 LEGEND_COLUMNS = 4
 MOST_CASES_NAMED = 12
+RESAMPLES = 2000  # of the cases
 MOST_LEVEL = 3  # up to so many methods, their names fit below a panel without being turned
 
 
@@ -107,6 +109,47 @@ def paired(results: Results) -> Figure | None:
     return with_legend(figure, axes[0])
 
 
+def mean_ranks(results: Results) -> Figure | None:
+    """Draw the mean rank of each method, see :meth:`CaseScores.ranks`, and its distribution over resampled cases.
+
+    A row of panels for each group, a panel for each metric; the methods stand in the order of their mean rank by the
+    first metric, the best on top.
+
+    Source: Wiesenfarth et al., "Methods and open-source toolkit for analyzing and visualizing challenge results",
+    Scientific Reports 2021 (challengeR): rank the methods on each case, then average.
+    """
+    number = len(results.methods)
+    if number < 3:
+        return None
+    size = (len(METRICS) * PANEL[0] * 0.6, len(results.groups) * (1 + LINE * 2 * number))
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(len(results.groups), len(METRICS), squeeze=False, sharex=True, sharey="row")
+    generator = np.random.default_rng(0)
+    for axes, group in zip(all_axes, results.groups, strict=True):
+        ranks = [CaseScores.of(results, group, metric).ranks() for metric in METRICS]
+        order = np.argsort(ranks[0].sum(axis=1), kind="stable")
+        for ax, of_cases, metric in zip(axes, ranks, METRICS, strict=True):
+            cases = of_cases.shape[1]
+            for position, method in enumerate(order if cases else ()):
+                of_method, colour = of_cases[method], colours(number)[method]
+                means = generator.choice(of_method, (RESAMPLES, cases)).mean(axis=1)
+                counts, edges = np.histogram(means, 20, (means.min() - 0.05, means.max() + 0.05))
+                half = 0.45 * counts / counts.max()
+                centres = (edges[:-1] + edges[1:]) / 2
+                ax.fill_between(centres, position - half, position + half, color=colour, alpha=0.3, linewidth=0)
+                ax.plot(np.quantile(means, (0.025, 0.975)), [position] * 2, color=colour)
+                ax.plot(of_method.mean(), position, "o", color=colour, markersize=4)
+            ax.set_title(f"{metric}, {cases} case{'s' * (cases != 1)}", fontsize=FONT + 1)
+            ax.grid(alpha=0.3)
+        axes[0].set_yticks(range(number), [textwrap.fill(results.methods[m], 30) for m in order], fontsize=FONT)
+        axes[0].set_ylim(number - 0.4, -0.6)
+        axes[0].set_ylabel(group.title)
+    for ax in all_axes[-1]:
+        ax.set_xlabel("mean rank (1 is the best)")
+    return figure
+
+
 def colours(number: int) -> list[tuple[float, ...]]:
     """A colour for each method; more than 20 methods share some."""
     palette = colormaps["tab10" if number <= 10 else "tab20"]
@@ -154,6 +197,11 @@ def diagrams(results: Results) -> Mapping[str, tuple[str, bytes]]:
         "training_size.png": ("Scores by the number of training cases (bars: spread over draws)", training_size),
         "convergence.png": ("Convergence during training, on validation patches", convergence),
         "paired.png": ("Each test case with each method", paired),
+        "ranks.png": (
+            "Mean rank of each method over the test cases (point), its distribution over resampled cases, and the 95 % "
+            "in the middle of it (line), which is too short where cases are few",
+            mean_ranks,
+        ),
     }
     made = {name: (caption, draw(results)) for name, (caption, draw) in drawn.items()}
     return {name: (caption, png(figure)) for name, (caption, figure) in made.items() if figure is not None}

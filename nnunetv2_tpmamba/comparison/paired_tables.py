@@ -2,10 +2,10 @@
 
 import math
 
-from .document import Block, Heading, Paragraph, Table
-from .families import PRIMARY, Family, against_baseline
-from .metrics import METRICS
-from .results import Results
+from .document import Block, Details, Heading, Paragraph, Table
+from .families import PRIMARY, Comparisons, Family, Key, compare_all
+from .metrics import METRICS, Metric
+from .results import Group, Results
 from .statistics import MOST_EXACT, MOST_PERMUTED, Paired
 
 UNDEFINED = "\N{EN DASH}"
@@ -14,13 +14,17 @@ MEASURES += ["rank-biserial", "p", "corrected p", "what n supports"]
 
 
 def case_by_case(results: Results) -> list[Block]:
-    """What the report says about every method but the first against the first."""
+    """What the report says about every method but the first against the first, and about all pairs."""
     blocks: list[Block] = [Heading("Case by case"), Paragraph(claims(results))]
     for metric in METRICS.values():
-        family = against_baseline(results, metric.name)
-        table = family_table(family, metric.form)
-        blocks += [Heading(f"{metric.label}, mean over classes", 3), Paragraph(family.support()), table]
-    return [*blocks, Paragraph(small_print(results))]
+        comparisons = compare_all(results, metric.name)
+        blocks.append(Heading(f"{metric.label}, mean over classes", 3))
+        blocks += [Paragraph(comparisons.with_baseline.support()), baseline_table(comparisons.with_baseline, metric)]
+        if comparisons.by_structure.comparisons:
+            blocks.append(structure_details(results, comparisons.by_structure, metric))
+        if comparisons.all_pairs.comparisons:
+            blocks.append(pairs_details(results, comparisons, metric))
+    return [*blocks, Paragraph(small_print())]
 
 
 def claims(results: Results) -> str:
@@ -29,42 +33,90 @@ def claims(results: Results) -> str:
         f"Each test case with one method against the same case with {results.methods[0]}, the baseline. Only the "
         f"table of {PRIMARY} claims differences: its p are corrected together, for all methods and groups, so that "
         "of reports on methods that do not differ at most 5 % claim any. The other tables are exploratory: the p of "
-        "each are corrected together, but not for the number of tables."
+        "each metric are corrected together (of single structures, of all pairs), but not for the number of tables."
     )
 
 
-def small_print(results: Results) -> str:
+def small_print() -> str:
     """How the numbers of the tables are computed, and what they leave open, in words."""
     return (
         "Several draws tested on one case are averaged first, because they are not independent. Here the mean over "
-        "classes is taken in each case, and the means and their difference over cases; in the tables above, the mean "
-        "over classes is taken last. The two ways differ where some cases lack a class. 95 % interval: Student's t, of "
-        "the mean difference. It holds the true mean as often as it says where differences are normal; where most are "
-        "near zero and few are large, it does so in 90 of 100 comparisons of 6 cases, 93 of 20 and 94 of 52. A win is "
-        "a case in which the method is better than the baseline. Rank-biserial: from +1, better in every differing "
-        "case, to -1, worse in every one. p: two-sided Wilcoxon signed-rank test of the cases that differ, which takes "
-        "gains and losses of the same size for equally likely where methods do not differ; exact up to "
-        f"{MOST_EXACT} such cases, or {MOST_PERMUTED} where some differences are equal, a normal approximation above. "
-        "Corrected p: Holm's method over all p of the table. All this says what other test cases would show, not what "
-        f"a second training of the same method would. {UNDEFINED}: not defined."
+        "classes is taken in each case, and the means and their difference over cases; in the tables of scores, the "
+        "mean over classes is taken last. The two ways differ where some cases lack a class. A distance that is "
+        "infinite for one of two methods, because it misses or invents a structure, is left out for both: the "
+        "distances compare what both have found. 95 % interval: Student's t, of the mean difference. It holds the true "
+        "mean as often as it says where differences are normal; where most are near zero and few are large, it does so "
+        "in 90 of 100 comparisons of 6 cases, 93 of 20 and 94 of 52. A win is a case in which the method is better "
+        "than the baseline. Rank-biserial: from +1, better in every differing case, to -1, worse in every one. p: "
+        "two-sided Wilcoxon signed-rank test of the cases that differ, which takes gains and losses of the same size "
+        f"for equally likely where methods do not differ; exact up to {MOST_EXACT} such cases, or {MOST_PERMUTED} if "
+        "some differences are equal, a normal approximation above. Corrected p: Holm's method over all p of the "
+        "family. All this says what other test cases would show, not what a second training of the same method would. "
+        f"{UNDEFINED}: not defined."
     )
 
 
-def family_table(family: Family[tuple[str, str]], form: str) -> Table:
-    """A row for each comparison.
+def baseline_table(family: Family[tuple[str, str]], metric: Metric) -> Table:
+    """A row for each method and group."""
+    keys = family.comparisons
+    return Table(["method", "on", *MEASURES], [[*key, *measures(family, key, metric.form)] for key in keys])
+
+
+def structure_details(results: Results, family: Family[tuple[str, str, str]], metric: Metric) -> Details:
+    """A table for each group with a row for each class and method, ordered by class."""
+    blocks: list[Block] = [Paragraph(family.support())]
+    for group in results.groups:
+        keys = [(method, group.title, name) for name in results.classes for method in results.methods[1:]]
+        rows = [[key[2], key[0], *measures(family, key, metric.form)] for key in keys]
+        blocks += [*title_of(results, group), Table(["class", "method", *MEASURES], rows)]
+    return Details(f"{metric.label} of single structures", blocks)
+
+
+def pairs_details(results: Results, comparisons: Comparisons, metric: Metric) -> Details:
+    """A matrix of p for each group, and the mean ranks of the methods."""
+    words = (
+        "Right of the diagonal the corrected p of each pair, left of it p as it is. + and -: the method of the row is "
+        "better or worse than that of the column, by ranks of the differences. Mean rank: every structure of every "
+        "case ranks the methods, the best is 1 and equal ones share a rank; a rightly absent structure is first, the "
+        "infinite distance to a missed or invented one last. The mean is over structures, draws and cases. "
+    )
+    blocks: list[Block] = [Paragraph(words + comparisons.all_pairs.support())]
+    for group in results.groups:
+        blocks += [*title_of(results, group), pairs_table(results, group, comparisons)]
+    return Details(f"{metric.label} of all pairs of methods", blocks)
+
+
+def pairs_table(results: Results, group: Group, comparisons: Comparisons) -> Table:
+    """The matrix of a group; methods have the numbers of their rows as columns."""
+    family, ranks = comparisons.all_pairs, comparisons.ranks[group.title]
+    rows = []
+    for i, row in enumerate(results.methods):
+        cells = []
+        for j, column in enumerate(results.methods):
+            if i == j:
+                cells.append("")
+                continue
+            key = (*((row, column) if i < j else (column, row)), group.title)
+            p = family.corrected[key] if i < j else family.comparisons[key].p
+            gain = family.comparisons[key].rank_biserial * (-1 if i < j else 1)  # a comparison is of the later method
+            cells.append(p_value(p) + (" +" if gain > 0 else " -" if gain < 0 else ""))
+        mean_rank = ranks[i].mean() if ranks.size else math.nan
+        rows.append([f"{i + 1} {row}", defined(mean_rank, ".2f"), *cells])
+    return Table(["method", "mean rank", *(str(i + 1) for i in range(len(results.methods)))], rows)
+
+
+def title_of(results: Results, group: Group) -> list[Block]:
+    """The title of a group, if there are several."""
+    return [Heading(group.title, 4)] if len(results.groups) > 1 else []
+
+
+def measures(family: Family[Key], key: Key, form: str) -> list[str]:
+    """The cells of a comparison, a cell for each of ``MEASURES``.
 
     Args:
-        form: of the metric, as :func:`format` takes it.
+        form: of the metric's values, as :func:`format` takes it.
     """
-    rows = []
-    for (method, group), pair in family.comparisons.items():
-        rows.append([method, group, *measures(pair, form), p_value(family.corrected[method, group])])
-        rows[-1].append(family.verdict((method, group)))
-    return Table(["method", "on", *MEASURES], rows)
-
-
-def measures(pair: Paired, form: str) -> list[str]:
-    """The cells of a comparison, without those that depend on other comparisons."""
+    pair: Paired = family.comparisons[key]
     low, high = (defined(value, f"+{form}") for value in pair.interval)
     return [
         str(pair.n),
@@ -75,12 +127,14 @@ def measures(pair: Paired, form: str) -> list[str]:
         f"{pair.wins}/{pair.ties}/{pair.losses}",
         defined(pair.rank_biserial if pair.n else math.nan, "+.2f"),
         p_value(pair.p),
+        p_value(family.corrected[key]),
+        family.verdict(key),
     ]
 
 
 def p_value(p: float) -> str:
-    """A p in three digits."""
-    return defined(p, ".3g")
+    """A p in three digits, or two where it is small."""
+    return defined(p, ".3g" if p >= 0.001 else ".1e")
 
 
 def defined(value: float, form: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .failures import failures_of_group
-from .families import against_baseline
+from .families import Family, Key, compare_all
 from .metrics import METRICS
-from .results import Group, Results
+from .results import Group, Results, nanmean
 
 ONLY_REPEAT = 1  # every training is the first of its kind
 
@@ -64,6 +64,7 @@ def summary(results: Results) -> dict[str, Any]:
                     for method, of in failures_of_group(results, group).items()
                 },
                 "paired": paired_records(results, group),
+                "all_pairs": pairs_records(results, group),
             }
             for group in results.groups
         ],
@@ -75,16 +76,45 @@ def summary(results: Results) -> dict[str, Any]:
 
 
 def paired_records(results: Results, group: Group) -> dict[str, Any]:
-    """The comparisons of a group with the first method, by method and metric."""
-    families = {metric: against_baseline(results, metric) for metric in METRICS}
+    """The comparisons of a group with the first method, by method and metric, and within them by class."""
+    compared = {metric: compare_all(results, metric) for metric in METRICS}
     return {
         method: {
-            metric: asdict(family.comparisons[method, group.title])
-            | {"corrected_p": family.corrected[method, group.title], "verdict": family.verdict((method, group.title))}
-            for metric, family in families.items()
+            metric: record(of.with_baseline, (method, group.title))
+            | {
+                "by_structure": {
+                    name: record(of.by_structure, (method, group.title, name))
+                    for name in results.classes
+                    if of.by_structure.comparisons
+                }
+            }
+            for metric, of in compared.items()
         }
         for method in results.methods[1:]
     }
+
+
+def pairs_records(results: Results, group: Group) -> dict[str, Any]:
+    """By metric the mean ranks of the methods in a group, and the comparison of each pair, of three methods on."""
+    compared = {metric: compare_all(results, metric) for metric in METRICS}
+    return {
+        metric: {
+            "ranked_cases": of.ranks[group.title].shape[1],
+            "mean_ranks": dict(zip(results.methods, map(nanmean, of.ranks[group.title]), strict=True)),
+            "pairs": [
+                {"baseline": key[0], "method": key[1]} | record(of.all_pairs, key)
+                for key in of.all_pairs.comparisons
+                if key[2] == group.title
+            ],
+        }
+        for metric, of in compared.items()
+        if of.all_pairs.comparisons
+    }
+
+
+def record(family: Family[Key], key: Key) -> dict[str, Any]:
+    """The numbers of a comparison, and its verdict."""
+    return asdict(family.comparisons[key]) | {"corrected_p": family.corrected[key], "verdict": family.verdict(key)}
 
 
 def finite_only(value: Any) -> Any:

@@ -14,7 +14,7 @@ from .results import MEAN, Group, Mean, Results
 from .runs import Cost
 from .surfaces import implementation
 
-PICTURES = ("training_size.png", "convergence.png", "paired.png", "overlays.png")  # all that a report can hold
+PICTURES = ("training_size.png", "convergence.png", "paired.png", "ranks.png", "overlays.png")  # all there can be
 
 
 def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], command: str, folder: Path) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .metrics import METRICS, Scores
+from .metrics import Scores
 from .runs import Run
-from .statistics import Paired, compare_paired
 
 MEAN = "mean"  # the name of the mean over classes among the classes, so that no class can have it
 
@@ -43,9 +42,9 @@ class Mean:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
-    """What was measured.
+    """What was measured; hashed by identity, so that what is computed of it can be kept.
 
     Args:
         methods: the first is what the others are compared with.
@@ -109,14 +108,6 @@ class Results:
         """Per case of a fold the mean over its classes, without infinite distances."""
         cases = self.scores[method, fold].items()
         return {case: nanmean(finite(values[metric]) for values in scores.values()) for case, scores in cases}
-
-    def paired(self, method: str, group: Group, metric: str) -> Paired:
-        """Compare a method with the first one, case by case.
-
-        Folds that were tested on the same case are averaged, because they are no independent pairs.
-        """
-        first, other = (self.of_cases(name, group, metric) for name in (self.methods[0], method))
-        return compare_paired(list(first.values()), list(other.values()), METRICS[metric].higher_is_better)
 
 
 def finite(value: float) -> float:

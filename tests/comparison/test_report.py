@@ -8,9 +8,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from nnunetv2_tpmamba.comparison.document import Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
-from nnunetv2_tpmamba.comparison.families import against_baseline
-from nnunetv2_tpmamba.comparison.figures import convergence, diagrams, paired, training_size
+from nnunetv2_tpmamba.comparison.case_scores import CaseScores
+from nnunetv2_tpmamba.comparison.document import (
+    Details,
+    Heading,
+    Notes,
+    Paragraph,
+    Picture,
+    Table,
+    to_html,
+    to_markdown,
+)
+from nnunetv2_tpmamba.comparison.figures import convergence, diagrams, mean_ranks, paired, training_size
 from nnunetv2_tpmamba.comparison.metrics import METRICS, VOLUMES
 from nnunetv2_tpmamba.comparison.report import PICTURES, report, score_table, write_report
 from nnunetv2_tpmamba.comparison.results import Group, Results, nanmean
@@ -84,6 +93,30 @@ class TestDiagrams:
                 "mean over cases": [nanmean(values.values()) for values in of],
             }
 
+    def test_mean_ranks_are_drawn_for_each_group_and_metric_the_best_of_dice_on_top(self):
+        results = make_results("ABCD", cases=9)
+        figure = mean_ranks(results)
+        axes = iter(figure.axes)
+        for group in FOLDS:
+            by_dice = CaseScores.of(results, group, "Dice").ranks().mean(axis=1)
+            order = np.argsort(by_dice)
+            for metric, ax in zip(METRICS, axes, strict=False):
+                means = CaseScores.of(results, group, metric).ranks().mean(axis=1)[order]
+                points = [line for line in ax.lines if line.get_marker() == "o"]
+                assert [line.get_xdata()[0] for line in points] == pytest.approx(means)
+                assert [line.get_ydata()[0] for line in points] == [0, 1, 2, 3]
+                assert ax.yaxis_inverted()
+                spans = [line.get_xdata() for line in ax.lines if line.get_marker() != "o"]
+                assert all(low <= mean <= high for (low, high), mean in zip(spans, means, strict=True))
+                assert ax.get_title() == f"{metric}, 9 cases"
+
+    def test_ranks_of_methods_that_never_differ_can_be_drawn(self):
+        results = make_results("ABC")
+        for method in "BC":
+            results.scores.update({(method, fold): results.scores["A", fold] for fold in "012"})
+        assert mean_ranks(results)
+        assert mean_ranks(make_results("AB")) is None
+
     @pytest.mark.parametrize("number", [2, 3, 4, 12])
     def test_names_of_methods_stay_apart(self, number):
         figure = paired(make_results([f"nnUNetTrainer_with_a_long_name_{i}__plans" for i in range(number)]))
@@ -108,7 +141,7 @@ class TestDiagrams:
 
     def test_classes_that_all_cases_lack_are_no_warning(self):
         absent = [(i, name) for i in range(4) for name in CLASSES]
-        assert set(diagrams(make_results(absent=absent))) == set(PICTURES) - {"overlays.png"}
+        assert set(diagrams(make_results("ABC", absent=absent))) == set(PICTURES) - {"overlays.png"}
 
     def test_nothing_to_show(self):
         assert diagrams(make_results(["A"], PLAIN)) == {}
@@ -155,11 +188,6 @@ class TestTables:
         write_report(results, {}, "", tmp_path)
         group = json.loads((tmp_path / "summary.json").read_text())["groups"][0]
         assert group["cases_with_class"] == {"liver": [3, 3], "spleen": [4, 4]}
-        family = against_baseline(results, "NSD")
-        pair = group["paired"]["B"]["NSD"]
-        assert pair["means"] == list(results.paired("B", FOLDS[0], "NSD").means)
-        assert pair["corrected_p"] == family.corrected["B", FOLDS[0].title]
-        assert pair["verdict"] == family.verdict(("B", FOLDS[0].title))
 
 
 def test_pictures_of_an_earlier_report_are_removed_and_nothing_else(tmp_path):
@@ -177,6 +205,14 @@ class TestDocument:
     def test_markdown_holds_no_html_and_no_cell_too_many(self, block):
         for line in to_markdown([block]).strip().splitlines():
             assert "a&lt;b>\\|c\\\\\\|d e" in line or re.fullmatch(r"\|-+\|", line)
+
+    def test_details_are_closed_and_hold_their_blocks(self):
+        details = Details(self.TEXT, [Paragraph("words"), Table(["", "n"], [["a", "1"]])])
+        markdown, page = to_markdown([details]), to_html("", [details])
+        assert re.search(r"<details>\n<summary>a&lt;b&gt;.*</summary>\n\nwords\n\n\|.*\n\n</details>", markdown, re.S)
+        assert re.search(
+            r"<details><summary>a&lt;b&gt;.*</summary>\n<p>words</p>\n.*</table></div>\n</details>", page, re.S
+        )
 
     def test_html_is_escaped(self):
         page = to_html(self.TEXT, [Heading(self.TEXT), Table([self.TEXT], [[self.TEXT]])])

@@ -44,8 +44,7 @@ def test_of_a_group_the_means_of_folds_are_averaged():
     assert mean["liver"].n == 2
 
 
-def test_draws_of_one_case_are_averaged_before_cases_are_paired():
-    """Every single draw says something else than the mean of both: by draw 0 B wins, by draw 1 A does."""
+def test_draws_of_one_case_are_averaged():
     results = make_results(
         {
             ("A", "0"): {"a": (0.25, 0.25), "b": (0.5, 0.5)},
@@ -57,30 +56,6 @@ def test_draws_of_one_case_are_averaged_before_cases_are_paired():
     group = results.groups[0]
     assert results.of_cases("A", group, "Dice") == {"a": 0.5, "b": 0.75}
     assert results.of_cases("B", group, "Dice") == {"a": 0.625, "b": 0.625}
-    pair = results.paired("B", group, "Dice")
-    assert (pair.n, pair.wins, pair.losses) == (2, 1, 1)
-    assert pair.means == (0.625, 0.625)
-    assert (pair.mean, pair.median) == (0.0, 0.0)
-
-
-def test_cases_are_paired_by_their_names():
-    """B is worse on the cases that A finds easy: sorted by score, every pair would be a tie."""
-    easy_first = {f"case_{i}": (0.1 * i, 0.1 * i) for i in range(10)}
-    hard_first = {f"case_{i}": (0.1 * (9 - i), 0.1 * (9 - i)) for i in reversed(range(10))}
-    results = make_results({("A", "0"): easy_first, ("B", "0"): hard_first})
-    pair = results.paired("B", results.groups[0], "Dice")
-    assert (pair.wins, pair.ties, pair.losses) == (5, 0, 5)
-    assert pair.median == pytest.approx(0, abs=1e-12)
-    assert pair.interval[0] < -0.3 < 0.3 < pair.interval[1]
-
-
-def test_one_case_that_differs_is_the_one_win():
-    """The order of the cases in the scores plays no part."""
-    scores = {f"case_{i}": (0.5 + 0.01 * i,) * 2 for i in range(8)}
-    better = dict(reversed([*scores.items()])) | {"case_3": (0.9, 0.9)}
-    pair = (results := make_results({("A", "0"): scores, ("B", "0"): better})).paired("B", results.groups[0], "NSD")
-    assert (pair.wins, pair.ties, pair.losses) == (1, 7, 0)
-    assert pair.mean == pytest.approx((0.9 - 0.53) / 2 / 8)
 
 
 def test_an_infinite_distance_enters_no_mean_and_is_counted():
