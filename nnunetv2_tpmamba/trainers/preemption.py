@@ -77,6 +77,8 @@ class nnUNetTrainerPreemptible(nnUNetTrainerSafe):
 
         def end(received: signal.Signals) -> None:
             if _version(summary) == former:  # else nnU-Net is writing it, as its last file, and ends in a moment
+                for logger in self.logger.loggers:  # W&B's, which would lose the last epochs
+                    logger.run.finish(exit_code=PREEMPTED)
                 self._end_at_once(received, "in the final validation; continue with --c, which repeats it")
 
         with handled_by(end):
@@ -102,7 +104,7 @@ class nnUNetTrainerPreemptible(nnUNetTrainerSafe):
             self.print_to_log_file(f"Stopped by {signal.Signals(asked).name} {self._save_epoch_start()}")
         if self.is_ddp:
             distributed.barrier()  # nnU-Net's parent process ends the others as soon as one has ended
-        raise SystemExit(PREEMPTED)
+        sys.exit(PREEMPTED)  # not by raising SystemExit, of which W&B would not learn the status
 
     def _save_epoch_start(self) -> str:
         """Save the state in which the running epoch began; return what the log says of it."""
