@@ -9,12 +9,12 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_tpmamba.data.folders import PLANS, find_preprocessed, find_results, find_training_images
+from nnunetv2_tpmamba.data.folders import PLANS, find_preprocessed, find_raw, find_results
 
 from .options import CONFIGURATION, add_option
 
@@ -60,10 +60,13 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.comparison.gather import score_runs
     from nnunetv2_tpmamba.comparison.overlays import overlays
     from nnunetv2_tpmamba.comparison.report import write_report
+    from nnunetv2_tpmamba.data.cases import find_images, images_in
 
     gathered = predictions(args) if args.predictions else trainings(args)
-    images = args.images or find_training_images(gathered.dataset_name)
-    check_output(args.o, gathered, images)
+    images = find_images(find_raw(gathered.dataset_name), gathered.description)
+    if args.images is not None:
+        images = images_in(args.images, gathered.description["file_ending"])
+    check_output(args.o, gathered, {path.parent for path in images.values()} | {args.images or gathered.reference})
     tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
     processes = default_num_processes if args.np is None else args.np
     results = score_runs(gathered, tolerance, processes, cache_folder())
@@ -107,10 +110,10 @@ def check_usage(args: argparse.Namespace) -> None:
         raise FileExistsError(f"-o {args.o} is not empty; name another folder, or replace its report with --overwrite")
 
 
-def check_output(out: Path, gathered: "Gathered", images: Path | None) -> None:
+def check_output(out: Path, gathered: "Gathered", images: Collection[Path]) -> None:
     """Raise ValueError if the report would lie inside a folder that is read, or such a folder inside the report's."""
-    read = {path.parent for run in gathered.runs for path in run.predictions.values()} | {gathered.reference}
-    for folder in sorted(read) if images is None else [*sorted(read), images]:
+    read = {path.parent for run in gathered.runs for path in run.predictions.values()} | {gathered.reference, *images}
+    for folder in sorted(read):
         ours, theirs = out.resolve(), folder.resolve()
         if ours.is_relative_to(theirs):
             raise ValueError(f"-o {out} lies inside {folder}, which is read; name another folder with -o")

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_tpmamba.demo.raw_dataset import RawDataset
 from nnunetv2_tpmamba.demo.scores import DiceTable
 from nnunetv2_tpmamba.demo.workspace import CONFIGURATION, TRAINER, Workspace
 
@@ -24,6 +23,7 @@ from .options import positive
 
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.data.labels import Labels
+    from nnunetv2_tpmamba.data.raw_dataset import RawDataset
 
 HELP = "show the whole pipeline on synthetic CTs or on your data, in minutes"
 OUT = "tpmamba_demo"
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.data.labels import Labels
+    from nnunetv2_tpmamba.data.raw_dataset import RawDataset
 
     started = time.monotonic()
     source = None if args.data is None else RawDataset.read(args.data.resolve())
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def provide_data(work: Workspace, source: RawDataset | None, console: Console) -> None:
+def provide_data(work: Workspace, source: "RawDataset | None", console: Console) -> None:
     """Step 1: make phantoms, or link the user's data."""
     if source is not None:
         console.step(f"Take the data in {source.folder}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_tpmamba.data.cases import files_of_cases
 from nnunetv2_tpmamba.data.dataset_json import check_description, read_description, read_json
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold
 from nnunetv2_tpmamba.data.labels import Labels
@@ -15,7 +16,7 @@ from .fairness import Splits, read_splits, unfair
 from .label_maps import reader_of
 from .metrics import Pair, Scores
 from .results import MEAN, Group, Results
-from .runs import Run, begun_folds, files_of_cases, model_folder, read_run, unfinished
+from .runs import Run, begun_folds, model_folder, read_run, unfinished
 
 ALL = "all"  # nnU-Net's fold that trains on all cases, and validates on them too
 

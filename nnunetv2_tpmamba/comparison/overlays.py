@@ -14,12 +14,12 @@ from .volumes import read_case_picture
 
 
 def overlays(
-    results: Results, gathered: Gathered, images: Path | None
+    results: Results, gathered: Gathered, images: Mapping[str, Path]
 ) -> tuple[dict[str, tuple[str, bytes]], tuple[str, ...]]:
     """Draw the best, the median and the worst case of the first fold, by the mean Dice of all methods.
 
     Args:
-        images: folder of the images, if it is known; a case without an image is drawn on black.
+        images: the image of each case, or its first channel; a case without an image is drawn on black.
 
     Returns:
         Caption and PNG by file name, empty if there is no case to show or the drawing fails; and notes on what is
@@ -33,7 +33,7 @@ def overlays(
 
 
 def draw_overlays(
-    results: Results, gathered: Gathered, images: Path | None
+    results: Results, gathered: Gathered, images: Mapping[str, Path]
 ) -> tuple[dict[str, tuple[str, bytes]], tuple[str, ...]]:
     """Draw as :func:`overlays` does, but raise what goes wrong."""
     group = results.groups[0]
@@ -45,8 +45,7 @@ def draw_overlays(
     cases, not_found, notes = [], [], []
     for case, rank in ranks.items():
         files = {f"{m}, Dice {dice[m][case]:.3f}": results.runs[m, fold].predictions[case] for m in results.methods}
-        image = None if images is None else images / f"{case}_0000{ending}"  # the first channel
-        image = image if image is not None and image.is_file() else None
+        image = images[case] if case in images and images[case].is_file() else None
         truth = gathered.reference / f"{case}{ending}"
         cases.append(read_case_picture(f"{rank}{case}", image, truth, files, gathered.description))
         if image is None:
@@ -57,8 +56,7 @@ def draw_overlays(
         return {}, ()
     caption = f"Test cases, chosen by the mean Dice of all methods{f' ({shown.named})' if fold else ''}."
     if not_found:
-        where = "" if images is None else f" in {images}"
-        caption += f" No image of {', '.join(not_found)} was found{where}; name the folder of images with --images."
+        caption += f" No image of {', '.join(not_found)} was found; name the folder of images with --images."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "overlays.png")
         draw_case_pictures(cases, gathered.labels.names_of_values(), path)

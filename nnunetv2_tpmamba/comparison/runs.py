@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 
+from nnunetv2_tpmamba.data.cases import files_of_cases
 from nnunetv2_tpmamba.data.dataset_json import read_json
 from nnunetv2_tpmamba.data.training_log import read_peak_memory
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
@@ -103,11 +104,6 @@ def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
         # into debug.json nnU-Net writes all attributes of the trainer, as texts
         known(lambda: int(read_json(fold_folder / "debug.json")["num_iterations_per_epoch"])),
     )
-
-
-def files_of_cases(folder: Path, ending: str) -> dict[str, Path]:
-    """The files of a folder whose names end as given, by the name of the case."""
-    return {path.name.removesuffix(ending): path for path in sorted(folder.iterdir()) if path.name.endswith(ending)}
 
 
 def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:

@@ -51,11 +51,11 @@ def place_of_repeat(repeat: int) -> Path:
     return Path() if repeat == 1 else Path(f"repeat_{repeat}")
 
 
-def find_training_images(dataset_name: str) -> Path | None:
-    """Return the folder of a dataset's training images; None if ``nnUNet_raw`` is not set or the name is empty."""
+def find_raw(dataset_name: str) -> Path | None:
+    """Return a dataset's folder in nnUNet_raw, which need not exist; None if that is not set or the name is empty."""
     from nnunetv2.paths import nnUNet_raw
 
-    return Path(nnUNet_raw, dataset_name, "imagesTr") if nnUNet_raw.is_set() and dataset_name else None
+    return Path(nnUNet_raw, dataset_name) if nnUNet_raw.is_set() and dataset_name else None
 
 
 def find_dataset(dataset: str) -> str:

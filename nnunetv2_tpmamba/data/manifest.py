@@ -7,30 +7,14 @@ lies in a sub-folder because nnU-Net infers a data folder's format from the file
 
 import json
 import os
-import re
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from typing import Any
 
 from nnunetv2_tpmamba.files import sha256, whole_or_absent
 
 BOOKKEEPING = ".tpmamba"
 CASE_ENDINGS = (".b2nd", "_seg.b2nd", ".pkl")  # nnU-Net's preprocessor writes these three files for each case
-
-
-class RawCase(NamedTuple):
-    """The raw files of a training case."""
-
-    images: list[str]
-    label: str
-
-    @property
-    def paths(self) -> list[str]:
-        """The images, then the label."""
-        return [*self.images, self.label]
 
 
 @dataclass
@@ -59,7 +43,7 @@ class CaseRecord:
     """What a finished case was made from, and what was written for it.
 
     Args:
-        sources: its images, then its label.
+        sources: its files; the label map is the last.
         sizes: bytes of each preprocessed file, in the order of ``CASE_ENDINGS``.
         sha256: of each preprocessed file.
     """
@@ -112,33 +96,6 @@ class Manifest:
         """Write the manifest in one step, so that a kill leaves the former one."""
         with whole_or_absent(folder / BOOKKEEPING / "manifest.json") as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-
-
-def training_cases(raw_folder: Path, dataset_json: dict[str, Any]) -> dict[str, RawCase]:
-    """List the training cases of a raw dataset, as nnU-Net does but without its pool of processes.
-
-    Args:
-        raw_folder: the dataset's folder in nnUNet_raw.
-        dataset_json: the dataset's description.
-
-    Raises:
-        FileNotFoundError: a case lacks its label, or a file that dataset.json lists.
-    """
-    if "dataset" in dataset_json:
-        listed = get_filenames_of_train_images_and_targets(str(raw_folder), deepcopy(dataset_json))
-        cases = {case: RawCase(files["images"], files["label"]) for case, files in listed.items()}
-    else:
-        ending = dataset_json["file_ending"]
-        cases = {}
-        for image in sorted((raw_folder / "imagesTr").glob(f"*{ending}")):
-            if match := re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", image.name):
-                label = raw_folder / "labelsTr" / f"{match[1]}{ending}"
-                cases.setdefault(match[1], RawCase([], str(label))).images.append(str(image))
-    for case, files in cases.items():
-        for path in files.paths:
-            if not os.path.isfile(path):
-                raise FileNotFoundError(f"case {case}: {path} does not exist; restore it or remove the case")
-    return cases
 
 
 def name_some(names: list[str], most: int = 5) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .manifest import RawCase, training_cases
+from .cases import TRUTH, RawCase, spacing_file, training_cases
 from .plans import intensity_properties
 
 INTENSITIES_USED = {  # the statistics each of nnU-Net's normalization schemes reads; any other scheme may read all
@@ -80,6 +80,7 @@ class PlannedData:
 
         Raises:
             FileNotFoundError: a case lacks its label, or a file that dataset.json lists.
+            ValueError: a case has a name that nnU-Net cannot take, or a file is none.
         """
         if self.raw_folder is None or not self.raw_folder.is_dir():
             return {}
@@ -87,7 +88,12 @@ class PlannedData:
 
     def label_copy(self, case: str) -> Path:
         """Where nnU-Net's validation looks for the case's label: beside the data folder."""
-        return self.preprocessed_folder / "gt_segmentations" / f"{case}{self.label_ending}"
+        return self.preprocessed_folder / TRUTH / f"{case}{self.label_ending}"
+
+    def label_copies(self, case: str, label: str) -> dict[str, Path]:
+        """Each raw file that a label map is read from, with the place of its copy."""
+        copy, spacing = self.label_copy(case), spacing_file(label)
+        return ({spacing: copy.with_suffix(".json")} if spacing else {}) | {label: copy}
 
     @property
     def _chosen(self) -> dict[str, Any]:

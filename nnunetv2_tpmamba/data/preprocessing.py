@@ -19,7 +19,8 @@ from pathlib import Path
 
 from nnunetv2_tpmamba.files import acquire
 
-from .manifest import BOOKKEEPING, CASE_ENDINGS, CaseRecord, Manifest, RawCase
+from .cases import RawCase, taken_for_labels
+from .manifest import BOOKKEEPING, CASE_ENDINGS, CaseRecord, Manifest, name_some
 from .planned_data import PlannedData
 from .splits import describe_gaps
 from .survey import Survey
@@ -48,6 +49,11 @@ def ensure_preprocessed(data: PlannedData, *, num_processes: int, log: Log, veri
     if num_processes < 1:
         raise ValueError(f"num_processes {num_processes}: at least one process is needed; use e.g. -np 4")
     cases = data.raw_cases()
+    if overlooked := taken_for_labels(cases):
+        log(
+            f"nnU-Net takes {name_some(overlooked)} for label maps, as the names end with _seg: its own splits and "
+            "fold 'all' leave these cases out; rename them to train on them"
+        )
     if cases and (gaps := describe_gaps(data.preprocessed_folder, cases)):
         log(gaps)
     survey = Survey.of(data, cases, verify)
@@ -127,7 +133,7 @@ def _make(
     ) as scratch:
         staging = Path(scratch)
         for case in survey.unlabelled:
-            _copy_label(cases[case].label, data.label_copy(case), staging)
+            _copy_label(data.label_copies(case, cases[case].label), staging)
         outdated = {case: cases[case] for case in survey.outdated}
         with closing(preprocess_cases(data, outdated, staging, num_processes)) as finished:
             for case, sources, warnings in finished:
@@ -135,16 +141,17 @@ def _make(
                 record = CaseRecord.of(sources, written)
                 for path in written:
                     os.replace(path, data.folder / path.name)
-                _copy_label(cases[case].label, data.label_copy(case), staging)
+                _copy_label(data.label_copies(case, cases[case].label), staging)
                 for warning in warnings:
                     log(f"case {case}: {warning}")
                 manifest.cases[case] = record
                 manifest.write(data.folder)
 
 
-def _copy_label(label: str, copy: Path, staging: Path) -> None:
-    """Copy by way of ``staging``, because other data folders of the dataset, with other locks, make the same copy."""
-    unfinished = staging / copy.name
-    shutil.copyfile(label, unfinished)  # without the mode: some raw data are read-only
-    copy.parent.mkdir(exist_ok=True)
-    os.replace(unfinished, copy)
+def _copy_label(copies: Mapping[str, Path], staging: Path) -> None:
+    """Copy by way of ``staging``, because other data folders of the dataset, with other locks, make the same copies."""
+    for source, copy in copies.items():
+        unfinished = staging / copy.name
+        shutil.copyfile(source, unfinished)  # without the mode: some raw data are read-only
+        copy.parent.mkdir(exist_ok=True)
+        os.replace(unfinished, copy)

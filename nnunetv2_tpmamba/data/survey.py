@@ -8,7 +8,8 @@ from typing import Any
 
 from nnunetv2_tpmamba.files import sha256
 
-from .manifest import CASE_ENDINGS, CaseRecord, Manifest, RawCase, SourceFile, name_some
+from .cases import RawCase
+from .manifest import CASE_ENDINGS, CaseRecord, Manifest, SourceFile, name_some
 from .planned_data import PlannedData
 
 
@@ -81,7 +82,8 @@ class Survey:
                 survey.is_recorded &= sources == record.sources
                 survey.current[case] = replace(record, sources=sources)
                 copy, label = data.label_copy(case), sources[-1]
-                if _size(copy) != label.size or (verify and sha256(copy) != label.sha256):
+                others = data.label_copies(case, cases[case].label).values() if cases else ()
+                if _size(copy) != label.size or (verify and sha256(copy) != label.sha256) or None in map(_size, others):
                     survey.unlabelled.append(case)
         return survey
 

@@ -15,8 +15,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
+from .cases import RawCase
 from .integrity import check_intensities, check_raw_case
-from .manifest import RawCase, SourceFile, name_some
+from .manifest import SourceFile, name_some
 from .planned_data import PlannedData
 
 FULL_DISK = 100e6  # bytes; with less left, a case probably failed because the disk is full, which blosc2 does not say

@@ -8,10 +8,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunetv2_tpmamba.comparison.label_maps import read, reader_of
+from nnunetv2_tpmamba.data.cases import TRUTH, labels_of_present_cases
 from nnunetv2_tpmamba.data.dataset_json import read_description
 from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold, choose_test, few_shot_folds, number_of_test_cases, table
-from nnunetv2_tpmamba.data.folders import find_results
+from nnunetv2_tpmamba.data.folders import find_raw, find_results
 from nnunetv2_tpmamba.data.labels import Labels
+from nnunetv2_tpmamba.data.manifest import name_some
 from nnunetv2_tpmamba.data.splits import SPLITS, locked_split
 from nnunetv2_tpmamba.files import whole_or_absent
 
@@ -39,17 +41,18 @@ def draw_folds(folder: Path, test: Sequence[str], sizes: Sequence[int], draws: i
     return few_shot_folds(classes, resolve_test_cases(test, classes, seed), sizes, draws, seed)
 
 
-def classes_of_cases(folder: Path) -> dict[str, set[str]]:
+def classes_of_cases(folder: Path, log: Callable[[str], None] = print) -> dict[str, set[str]]:
     """Read which classes or regions of ``dataset.json`` the label map of each case holds, and show the progress.
 
     Args:
         folder: the dataset's folder in nnUNet_preprocessed.
+        log: receives what the user should know.
 
     Raises:
         FileNotFoundError: the dataset was not preprocessed.
         ValueError: ``dataset.json`` or a label map is damaged.
     """
-    truth = folder / "gt_segmentations"
+    truth = folder / TRUTH
     if not (folder / "dataset.json").is_file() or not truth.is_dir():
         raise FileNotFoundError(
             f"{truth} does not exist; preprocess the dataset first: nnUNetv2_plan_and_preprocess -d "
@@ -57,14 +60,16 @@ def classes_of_cases(folder: Path) -> dict[str, set[str]]:
         )
     description = read_description(folder / "dataset.json")
     ending = description["file_ending"]
-    files = sorted(path for path in truth.iterdir() if path.name.endswith(ending))
+    files, gone = labels_of_present_cases(folder, find_raw(folder.name), description)
     if not files:
         raise FileNotFoundError(f"{truth} holds no file that ends with {ending}; preprocess the dataset again")
-    reader = reader_of(description, files)
+    if gone:
+        log(f"{truth} holds labels of cases that are not in nnUNet_raw any more; left out: {name_some(gone)}")
+    reader = reader_of(description, files.values())
     labels = Labels.of(description, source=folder / "dataset.json")
     classes = {}
-    for file in tqdm(files, desc="Reading labels", unit="case", disable=None):
-        classes[file.name.removesuffix(ending)] = labels.held(read(file, reader).labels)
+    for case, file in tqdm(files.items(), desc="Reading labels", unit="case", disable=None):
+        classes[case] = labels.held(read(file, reader).labels)
     return classes
 
 

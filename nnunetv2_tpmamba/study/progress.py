@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from nnunetv2_tpmamba.comparison.runs import CHECKPOINTS, files_of_cases, known
+from nnunetv2_tpmamba.comparison.runs import CHECKPOINTS, known
+from nnunetv2_tpmamba.data.cases import files_of_cases
 from nnunetv2_tpmamba.data.dataset_json import read_json
 from nnunetv2_tpmamba.data.few_shot import Fold
 

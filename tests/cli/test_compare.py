@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.trained_datasets import CASES, NAME
+from support.trained_datasets import CASES, DESCRIPTION, NAME
 
 from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.cli.compare import by_name
@@ -216,3 +216,13 @@ def test_overlays_that_cannot_be_drawn_are_left_out_and_the_report_is_written(da
     assert compare("-d", 9, "-tr", "nnUNetTrainer")["notes"] == ["The overlays are left out: several lines"]
     assert "Note: The overlays are left out: several lines" in compare.output
     assert not (data.root / "out" / "overlays.png").exists()
+
+
+def test_images_that_dataset_json_lists_are_drawn(data, compare):
+    """nnU-Net's way to name files that lie elsewhere, relative to the raw data set."""
+    (data.raw / "imagesTr").rename(data.root / "elsewhere")
+    listed = {case: {"images": [f"../../elsewhere/{case}_0000.nii.gz"], "label": "unused"} for case in CASES}
+    (data.preprocessed / "dataset.json").write_text(json.dumps(DESCRIPTION | {"dataset": listed}))
+    data.train("nnUNetTrainer", 0, shift=2)
+    compare("-d", 9, "-tr", "nnUNetTrainer")
+    assert "No image of" not in (data.root / "out" / "report.md").read_text()

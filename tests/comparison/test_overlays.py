@@ -12,6 +12,7 @@ from support.trained_datasets import CASES, DESCRIPTION, Datasets
 from nnunetv2_tpmamba.comparison.gather import gather_folders, score_runs
 from nnunetv2_tpmamba.comparison.overlays import overlays, ranked
 from nnunetv2_tpmamba.comparison.results import Group
+from nnunetv2_tpmamba.data.cases import images_in
 
 
 def test_as_many_cases_are_shown_as_there_are_up_to_three():
@@ -51,7 +52,7 @@ def scored_and_drawn(folders, reference, description, images):
 
 
 def test_of_each_case_image_truth_and_predictions_are_drawn(data, draw):
-    pictures, notes = draw(data.raw / "imagesTr")
+    pictures, notes = draw(images_in(data.raw / "imagesTr", ".nii.gz"))
     assert pictures["overlays.png"][0] == "Test cases, chosen by the mean Dice of all methods."
     assert pictures["overlays.png"][1].startswith(b"\x89PNG")
     assert notes == ()
@@ -69,12 +70,12 @@ def test_the_caption_names_the_fold_once(data, group, shown):
     runs = [replace(run, fold=fold) for run in gathered.runs for fold in group.folds]
     gathered = replace(gathered, runs=runs, groups=(group,))
     results = score_runs(gathered, {"one": 1.0, "two": 1.0}, 1, data.root / "cache")
-    pictures, _ = overlays(results, gathered, data.raw / "imagesTr")
+    pictures, _ = overlays(results, gathered, images_in(data.raw / "imagesTr", ".nii.gz"))
     assert pictures["overlays.png"][0] == f"Test cases, chosen by the mean Dice of all methods{shown}."
 
 
 def test_without_images_the_caption_says_how_to_name_them(data, draw):
-    pictures, notes = draw(None)
+    pictures, notes = draw({})
     assert re.search(
         r"No image of case_\d, case_\d, case_\d was found; name the folder of images with --images",
         pictures["overlays.png"][0],
@@ -86,7 +87,7 @@ def test_damaged_images_are_said(data, draw):
     images = data.raw / "imagesTr"
     for path in images.iterdir():
         path.write_bytes(b"")
-    pictures, notes = draw(images)
+    pictures, notes = draw(images_in(images, ".nii.gz"))
     assert len(notes) == 3
     assert all("is drawn without its image: " in note and "cannot be read" in note for note in notes)
     assert "overlays.png" in pictures
@@ -97,7 +98,7 @@ def test_what_cannot_be_drawn_is_left_out(draw, monkeypatch):
         raise MemoryError("several\nlines")
 
     monkeypatch.setattr("nnunetv2_tpmamba.comparison.overlays.draw_case_pictures", fail)
-    assert draw(None) == ({}, ("The overlays are left out: several lines",))
+    assert draw({}) == ({}, ("The overlays are left out: several lines",))
 
 
 def test_dice_stands_with_its_method(data, draw, monkeypatch):
@@ -106,7 +107,7 @@ def test_dice_stands_with_its_method(data, draw, monkeypatch):
         "nnunetv2_tpmamba.comparison.overlays.draw_case_pictures",
         lambda cases, _, path: (drawn.extend(cases), path.write_bytes(b"")),
     )
-    draw(None)
+    draw({})
     assert len(drawn) == 3
     for shown in drawn:
         case = shown.title.split(": ")[1]
@@ -128,8 +129,7 @@ def test_2d_images(data, tmp_path):
             name = f"{case}_0000.png" if folder == "images" else f"{case}.png"
             SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(tmp_path / folder / name))
     description = {"channel_names": {"0": "grey"}, "labels": DESCRIPTION["labels"], "file_ending": ".png"}
-    pictures, notes = scored_and_drawn(
-        {"flat": tmp_path / "flat"}, tmp_path / "truth", description, tmp_path / "images"
-    )
+    images = images_in(tmp_path / "images", ".png")
+    pictures, notes = scored_and_drawn({"flat": tmp_path / "flat"}, tmp_path / "truth", description, images)
     assert notes == ()
     assert "overlays.png" in pictures

@@ -1,13 +1,10 @@
-"""What the manifest writes it reads again, and the raw cases are nnU-Net's."""
+"""What the manifest writes it reads again, and damage to it is named."""
 
 import shutil
-from copy import deepcopy
 
 import pytest
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
-from support.plans import DATASET_JSON
 
-from nnunetv2_tpmamba.data.manifest import Manifest, name_some, training_cases
+from nnunetv2_tpmamba.data.manifest import Manifest, name_some
 
 
 class TestManifest:
@@ -33,26 +30,6 @@ class TestManifest:
             ValueError, match=r"manifest.json cannot be read \(.*delete .*_tpmamba, it will be made again"
         ):
             Manifest.read(made.folder)
-
-
-class TestTrainingCases:
-    def test_are_nnunet_s(self, tmp_path):
-        for folder in ("imagesTr", "labelsTr"):
-            (tmp_path / folder).mkdir()
-        for case in ("a", "a_1", "b_0000", "b.c"):
-            for name in (f"imagesTr/{case}_0000.nii", f"imagesTr/{case}_0001.nii", f"labelsTr/{case}.nii"):
-                (tmp_path / name).touch()
-        listed = get_filenames_of_train_images_and_targets(str(tmp_path), deepcopy(DATASET_JSON))
-        expected = {case: (files["images"], files["label"]) for case, files in listed.items()}
-        assert training_cases(tmp_path, DATASET_JSON) == expected
-
-    def test_label_is_missing(self, made):
-        (made.raw / "labelsTr/bb.nii").unlink()
-        with pytest.raises(FileNotFoundError, match=r"case bb: .*labelsTr/bb.nii does not exist; restore it or remove"):
-            training_cases(made.raw, DATASET_JSON)
-
-    def test_no_raw_data(self, tmp_path):
-        assert training_cases(tmp_path / "gone", DATASET_JSON) == {}
 
 
 def test_many_names_are_counted():

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from support.plans import stock_plans
+from support.plans import DATASET_JSON, stock_plans
 from support.preprocessed_datasets import ENDINGS, Dataset, contents
 
-from nnunetv2_tpmamba.data.manifest import training_cases
+from nnunetv2_tpmamba.data.cases import training_cases
 
 
 class TestTheData:
@@ -128,3 +128,28 @@ def test_training_cases_listed_in_dataset_json(tmp_path, sequential):
     assert (
         dataset.dataset_json["dataset"]["renamed"]["label"] == "labelsTr/a.nii"
     )  # nnU-Net's function changes its input
+
+
+def test_the_spacing_of_a_tiff_is_part_of_it(tmp_path, sequential):
+    """nnU-Net reads it from a JSON file beside the TIFF, and copies the labels without that file."""
+    dataset = Dataset(tmp_path, DATASET_JSON | {"file_ending": ".tif"}, stock_plans(image_reader_writer="Tiff3DIO"))
+    dataset.create()
+    for case in "ab":
+        dataset.add_case(case)
+        for part in ("imagesTr", "labelsTr"):
+            (dataset.raw / part / f"{case}.json").write_text('{"spacing": [2, 2, 2]}')
+    dataset.ensure()
+    assert dataset.load("a")[0].shape == (1, 16, 20, 18)
+    copies = dataset.preprocessed / "gt_segmentations"
+    assert (copies / "a.json").read_text() == '{"spacing": [2, 2, 2]}'
+    before = dataset.made_at()
+    for part in ("imagesTr", "labelsTr"):
+        (dataset.raw / part / "b.json").write_text('{"spacing": [3, 3, 3]}')
+    (copies / "a.json").unlink()  # as nnU-Net's own preprocessing leaves it
+    dataset.ensure()
+    assert dataset.made_again(before) == {"b"}
+    assert dataset.load("b")[0].shape == (1, 24, 30, 27)
+    assert (copies / "a.json").is_file()
+    before = dataset.made_at()
+    dataset.ensure()
+    assert dataset.made_again(before) == set()

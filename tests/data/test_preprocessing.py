@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import SimpleITK
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from support.preprocessed_datasets import DATASET, ENDINGS, Dataset, SequentialPool, contents
 
 from nnunetv2_tpmamba.data import preprocessing, workers
@@ -169,6 +170,20 @@ class TestChangedDataset:
         dataset.ensure()
         assert dataset.log == []
 
+    def test_a_case_that_nnunet_takes_for_labels_is_named(self, dataset):
+        dataset.add_case("x_seg")
+        dataset.ensure()
+        assert dataset.log[0].startswith("nnU-Net takes x_seg for label maps, as the names end with _seg")
+        identifiers = infer_dataset_class(str(dataset.folder)).get_identifiers(str(dataset.folder))
+        assert set(identifiers) == {"a", "bb", "ccc"}  # so it is true
+
+    def test_a_case_that_would_overwrite_labels_stops_before_anything_is_made(self, dataset):
+        dataset.add_case("a_seg")
+        before = contents(dataset.preprocessed)
+        with pytest.raises(ValueError, match="the cases a and a_seg cannot be in one dataset"):
+            dataset.ensure()
+        assert contents(dataset.preprocessed) == before
+
     def test_a_case_that_is_in_no_fold_is_named(self, dataset):
         split = [{"train": ["a"], "val": ["ccc"]}]
         (dataset.preprocessed / "splits_final.json").write_text(json.dumps(split))
@@ -184,7 +199,7 @@ class TestChangedDataset:
         def copy_often(staging):
             staging.mkdir()
             for _ in range(200):
-                preprocessing._copy_label(str(label), copy, staging)
+                preprocessing._copy_label({str(label): copy}, staging)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(copy_often, [tmp_path / "one", tmp_path / "other"]))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.raw_datasets import make_raw
 
 from nnunetv2_tpmamba.data.few_shot import Fold
 
@@ -172,3 +173,12 @@ def test_variables_not_set(folder, run, monkeypatch, variable):
     monkeypatch.delenv(variable)
     assert f"the environment variable {variable} is not set" in run(status=1)
     assert not Path(folder, "splits_final.json").exists()
+
+
+def test_cases_that_are_no_longer_among_the_raw_data_are_left_out(folder, run, tmp_path):
+    """nnU-Net never removes a label that it copied; a fold with such a case would end its training."""
+    make_raw(tmp_path / "raw" / folder.name, [f"case_{index}" for index in range(5)])
+    output = run("-n", 2)
+    assert "labels of cases that are not in nnUNet_raw any more; left out: case_5" in output
+    splits = json.loads((folder / "splits_final.json").read_text())
+    assert {case for fold in splits for part in fold.values() for case in part} == {f"case_{i}" for i in range(5)}

@@ -54,20 +54,20 @@ def link_cases(source, folder, number):
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
-def make_raw(folder, training=("a", "b"), unseen=(), channels=1, **changes):
+def make_raw(folder, training=("a", "b"), unseen=(), channels=1, ending=".nii.gz", **changes):
     """Write a raw data set whose image files are empty, for tests of names alone; return its folder."""
     for part, cases in (("Tr", training), ("Ts", unseen)):
         for kind in ("images", "labels"):
             (folder / f"{kind}{part}").mkdir(parents=True)
         for case in cases:
             for channel in range(channels):
-                (folder / f"images{part}" / f"{case}_{channel:04d}.nii.gz").touch()
-            (folder / f"labels{part}" / f"{case}.nii.gz").touch()
+                (folder / f"images{part}" / f"{case}_{channel:04d}{ending}").touch()
+            (folder / f"labels{part}" / f"{case}{ending}").touch()
     description = {
         "channel_names": {str(i): "CT" for i in range(channels)},
         "labels": {"background": 0, "organ": 1},
         "numTraining": len(training),
-        "file_ending": ".nii.gz",
+        "file_ending": ending,
     }
     (folder / "dataset.json").write_text(json.dumps({**description, **changes}))
     return folder

@@ -5,7 +5,7 @@ import json
 import pytest
 from support.raw_datasets import make_raw, snapshot
 
-from nnunetv2_tpmamba.demo.raw_dataset import RawDataset
+from nnunetv2_tpmamba.data.raw_dataset import RawDataset
 
 
 def test_labelled_test_cases_are_the_unseen_ones(tmp_path):
@@ -85,10 +85,11 @@ def test_what_is_not_a_raw_data_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has no dataset\.json; a raw nnU-Net data set"):
         RawDataset.read(tmp_path)
     (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match=r"dataset\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"dataset\.json cannot be read \("):
         RawDataset.read(tmp_path)
-    (tmp_path / "dataset.json").write_text('{"labels": {}, "modality": {"0": "CT"}}')
-    with pytest.raises(ValueError, match="has no channel_names and no file_ending; nnU-Net v2 needs"):
+    description = {"labels": {"background": 0}, "modality": {"0": "CT"}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="has no channel_names, which nnU-Net v2 needs"):
         RawDataset.read(tmp_path)
 
 
@@ -102,7 +103,20 @@ def test_one_labelled_case_is_too_few(tmp_path):
 def test_a_missing_channel_is_named(tmp_path):
     folder = make_raw(tmp_path / "d", channels=2)
     (folder / "imagesTr" / "a_0001.nii.gz").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"a_0001\.nii\.gz does not exist; every case needs one image per channel"
-    ):
-        RawDataset.read(folder).link(tmp_path / "raw")
+    with pytest.raises(FileNotFoundError, match=r"case a of .* has 1 of 2 images .*; every case needs one per channel"):
+        RawDataset.read(folder)
+
+
+def test_the_spacing_of_a_tiff_goes_with_it(tmp_path):
+    folder = make_raw(tmp_path / "d", ending=".tif")
+    for part in ("images", "labels"):
+        for case in "ab":
+            (folder / f"{part}Tr" / f"{case}.json").touch()
+    RawDataset.read(folder).link(tmp_path / "raw")
+    linked = sorted(str(path.relative_to(tmp_path / "raw")) for path in (tmp_path / "raw").rglob("*.json"))
+    assert linked == ["dataset.json", "imagesTr/a.json", "imagesTs/b.json", "labelsTr/a.json", "labelsTs/b.json"]
+
+
+def test_names_that_nnunet_cannot_take_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="the cases a and a_seg cannot be in one dataset"):
+        RawDataset.read(make_raw(tmp_path / "d", training=("a", "a_seg", "b")))
