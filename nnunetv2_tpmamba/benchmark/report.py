@@ -3,17 +3,16 @@
 import json
 import os
 import platform
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import groupby, pairwise
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
+
+from nnunetv2_tpmamba.trainers.environment import processor
 
 from .setting import Setting
 from .task import Row
@@ -42,7 +41,7 @@ def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
         "sizes": "TINY (--small): a trial of the command, the times mean nothing" if setting.small else "full",
         "device": torch.cuda.get_device_name(setting.device) if gpu else "cpu",
         "precision": setting.precision,
-        "processor": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "processor": f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("nnunetv2_tpmamba", "torch", "timm", "nnunetv2", "numba")},
@@ -143,10 +142,3 @@ def _share(row: Row, rate: float | None) -> str:
     if rate is None or row.flops is None or row.seconds is None:
         return ""
     return f"{row.flops / row.seconds / rate:.0%} of {digits(rate / 1e12)} TFLOP/s"
-
-
-def _processor() -> str:
-    """Name the processor's model; Python's own answer is empty on most Linux systems."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = cpuinfo.is_file() and re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE)
-    return found.group(1) if found else platform.processor() or sys.platform

@@ -7,16 +7,17 @@ from typing import Any
 from nnunetv2_tpmamba.data.dataset_json import read_json
 from nnunetv2_tpmamba.data.splits import SPLITS
 
+from .environments import different_environments
 from .runs import Run
 
 Splits = Sequence[Mapping[str, Sequence[str]]]
 
 
 def unfair(runs: Sequence[Run], splits: Splits | None) -> tuple[str, ...]:
-    """Notes on trainings of different length or data, and on trainings validated on cases they may have trained on."""
+    """Notes on trainings of different length, data or environment, or validated on cases they may have trained on."""
     epochs = differing("epochs", {(run.method, run.fold): run.cost.epochs for run in runs})
     iterations = differing("iterations per epoch", {(run.method, run.fold): run.iterations_per_epoch for run in runs})
-    return (*epochs, *iterations, *different_data(runs), *leaks(runs, splits or []))
+    return (*epochs, *iterations, *different_data(runs), *different_environments(runs), *leaks(runs, splits or []))
 
 
 def differing(what: str, of_runs: Mapping[tuple[str, str], int | None]) -> list[str]:

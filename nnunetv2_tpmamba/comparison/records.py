@@ -72,6 +72,10 @@ def summary(results: Results) -> dict[str, Any]:
             method: {fold: asdict(run.cost) for (name, fold), run in results.runs.items() if name == method}
             for method in results.methods
         },
+        "environment": {
+            method: {fold: dict(run.environment) for (name, fold), run in results.runs.items() if name == method}
+            for method in results.methods
+        },
     }
 
 

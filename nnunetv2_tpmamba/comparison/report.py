@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from . import costs, environments
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
 from .failures import failure_blocks
 from .metrics import METRICS, Metric
@@ -50,7 +50,9 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
     if len(results.methods) > 1:
         blocks += case_by_case(results)
     if any(run.cost != Cost() for run in results.runs.values()):
-        blocks += [Heading("Cost"), cost_table(results)]
+        blocks += [Heading("Cost"), Paragraph(costs.EXPLANATION), costs.cost_table(results)]
+    if any(run.environment for run in results.runs.values()):
+        blocks += [Heading("Environment"), Paragraph(environments.EXPLANATION), environments.environment_table(results)]
     if pictures:
         blocks += [Heading("Pictures"), *pictures]
     return [*blocks, Heading("How this was made"), Paragraph(command)]
@@ -113,39 +115,6 @@ def explanation(results: Results, metric: Metric) -> str:
                 "Average symmetric surface distance: the mean distance in mm from every point of both surfaces to the "
                 f"other surface, computed by {implementation()}. Lower is better. Infinite distances as for HD95."
             )
-
-
-def cost_table(results: Results) -> Table:
-    """A row per method: what its trainings took."""
-    header = ["", "folds", "epochs", "s per epoch", "hours in all", "parameters", "trained", "checkpoint"]
-    header += ["peak memory"]
-    rows = []
-    for method in results.methods:
-        costs = [run.cost for (name, _), run in results.runs.items() if name == method]
-
-        def of(name: str, costs: Sequence[Cost] = costs) -> list[Any]:
-            return [value for cost in costs if (value := getattr(cost, name)) is not None]
-
-        epochs, seconds, hours = of("epochs"), of("epoch_seconds"), of("hours")
-        rows.append(
-            [
-                method,
-                str(len(costs)),
-                ", ".join(map(str, sorted(set(epochs)))) or "unknown",
-                " to ".join(dict.fromkeys(f"{s:.1f}" for s in (min(seconds), max(seconds)))) if seconds else "unknown",
-                f"{sum(hours):.2f}" if len(hours) == len(costs) else "unknown",
-                millions(of("parameters")),
-                millions(of("trained_parameters")),
-                f"{max(of('checkpoint_bytes')) / 1e6:.0f} MB" if of("checkpoint_bytes") else "unknown",
-                f"{max(of('peak_memory_gb')):.1f} GB" if of("peak_memory_gb") else "not logged",
-            ]
-        )
-    return Table(header, rows)
-
-
-def millions(values: Sequence[int]) -> str:
-    """The largest of some numbers, in millions."""
-    return f"{max(values) / 1e6:.2f} M" if values else "unknown"
 
 
 def number(mean: Mean, undefined: tuple[int, int], form: str) -> str:

@@ -1,7 +1,7 @@
 """Read what one training left behind: its predictions of the validation cases, its curve over the epochs, its cost."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +11,12 @@ from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_
 
 from nnunetv2_tpmamba.data.cases import files_of_cases
 from nnunetv2_tpmamba.data.dataset_json import read_json
-from nnunetv2_tpmamba.data.training_log import read_peak_memory
+from nnunetv2_tpmamba.data.training_log import (
+    read_environment,
+    read_peak_memory,
+    read_prediction_peak_memory,
+    read_prediction_seconds,
+)
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
@@ -30,6 +35,8 @@ class Cost:
     trained_parameters: int | None = None
     checkpoint_bytes: int | None = None
     peak_memory_gb: float | None = None
+    prediction_seconds: float | None = None  # median of the cases of the final validation
+    prediction_memory_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Run:
         curve: nnU-Net's pseudo Dice (mean over classes, validation patches) after each epoch.
         data: text that two runs share if they were prepared from the same data; empty where no file says it.
         iterations_per_epoch: None where no file says it.
+        environment: versions, device and pretrained weights by name, as far as they are known.
     """
 
     method: str
@@ -50,6 +58,7 @@ class Run:
     cost: Cost = Cost()
     data: str = ""
     iterations_per_epoch: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def model_folder(results: Path, trainer: str, plans: str, configuration: str) -> Path:
@@ -92,8 +101,10 @@ def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
     """
     fold_folder = folder / f"fold_{fold}"
     validation = fold_folder / "validation"
-    cost, curve = read_checkpoint(fold_folder)
+    log = read_logs(fold_folder)
+    cost, curve = read_checkpoint(fold_folder, log)
     fingerprint = folder / "dataset_fingerprint.json"
+    debug = fold_folder / "debug.json"  # into which nnU-Net writes all attributes of the trainer, as texts
     return Run(
         method,
         fold,
@@ -101,31 +112,47 @@ def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
         curve,
         cost,
         fingerprint.read_text(errors="replace") if fingerprint.is_file() else "",
-        # into debug.json nnU-Net writes all attributes of the trainer, as texts
-        known(lambda: int(read_json(fold_folder / "debug.json")["num_iterations_per_epoch"])),
+        known(lambda: int(read_json(debug)["num_iterations_per_epoch"])),
+        (known(lambda: environment_of_any_trainer(read_json(debug))) or {}) | read_environment(log),
     )
 
 
-def read_checkpoint(fold_folder: Path) -> tuple[Cost, tuple[float, ...]]:
-    """Read cost and curve of one fold from its newest checkpoint and from its training logs."""
+def read_logs(fold_folder: Path) -> str:
+    """All training logs of a fold, one after the other."""
     logs = sorted(fold_folder.glob("training_log_*.txt"))
-    peak = read_peak_memory("\n".join(log.read_text(errors="replace") for log in logs))
+    return "\n".join(log.read_text(errors="replace") for log in logs)
+
+
+def environment_of_any_trainer(debug: Mapping[str, Any]) -> dict[str, str]:
+    """What nnU-Net's ``debug.json`` says of the environment, by the names that this package's trainers log."""
+    found = {"torch": debug.get("torch_version"), "device": debug.get("gpu_name", debug.get("device"))}
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def read_checkpoint(fold_folder: Path, log: str) -> tuple[Cost, tuple[float, ...]]:
+    """Read cost and curve of one fold from its newest checkpoint and from its training logs."""
+    prediction = known(lambda: read_prediction_seconds(log))
+    logged = Cost(
+        peak_memory_gb=read_peak_memory(log),
+        prediction_seconds=float(np.median(prediction)) if prediction else None,
+        prediction_memory_gb=read_prediction_peak_memory(log),
+    )
     path = next((fold_folder / name for name in CHECKPOINTS if (fold_folder / name).is_file()), None)
     if path is None:
-        return Cost(peak_memory_gb=peak), ()
+        return logged, ()
     try:
         checkpoint = load_without_code(path)
     except ValueError:  # a checkpoint that cannot be read only leaves the cost unknown
-        return Cost(peak_memory_gb=peak), ()
+        return logged, ()
     seconds = known(lambda: seconds_of_epochs(checkpoint["logging"]))
-    cost = Cost(
+    cost = replace(
+        logged,
         epochs=None if seconds is None else len(seconds),
         epoch_seconds=float(np.median(seconds)) if seconds else None,
         hours=None if seconds is None else sum(seconds) / 3600,
         parameters=known(lambda: elements(checkpoint["network_weights"])),
         trained_parameters=known(lambda: trained_elements(checkpoint["optimizer_state"])),
         checkpoint_bytes=path.stat().st_size,
-        peak_memory_gb=peak,
     )
     return cost, known(lambda: tuple(float(value) for value in checkpoint["logging"]["mean_fg_dice"])) or ()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MARGIN = 1.25  # for what counting tensors does not see: workspaces of convolutions, fragmentation, the loss
 SMALLEST_COUNTED = 2**16  # bytes; smaller tensors do not fill a card
 STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def decide_checkpointing(
@@ -88,6 +89,20 @@ def free_bytes(device: torch.device) -> int | None:
         unused_cache = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused_cache
     return psutil.virtual_memory().available if device.type == "cpu" else None
+
+
+def restart_peak(device: torch.device) -> bool:
+    """Let :func:`peak_bytes` count from now on; return whether the system can do that."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    if device.type != "cpu" or not CLEAR_REFS.exists():
+        return False
+    try:
+        CLEAR_REFS.write_text("5")  # the peak becomes what is resident now
+    except OSError:  # some containers have a /proc that cannot be written to
+        return False
+    return True
 
 
 def peak_bytes(device: torch.device) -> int | None:

@@ -9,16 +9,18 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
-from nnunetv2_tpmamba.data.training_log import peak_memory_line
+from nnunetv2_tpmamba.data.training_log import environment_line, peak_memory_line, prediction_peak_memory_line
 from nnunetv2_tpmamba.files import unwritten, whole_or_absent
 
-from .memory import peak_bytes
+from .environment import environment
+from .memory import peak_bytes, restart_peak
 
 
 class nnUNetTrainerSafe(nnUNetTrainer):
-    """nnU-Net's trainer with checkpoints that are whole or absent, a check of every loss, and the peak memory logged.
+    """nnU-Net's trainer with whole checkpoints, a check of every loss, and a log of what a report needs.
 
-    A training stops with a message that says what to do where a loss is not finite, where the device's memory is too
+    The log holds the environment of the training, and the peak memory of training and of the final validation. A
+    training stops with a message that says what to do where a loss is not finite, where the device's memory is too
     little, and where a checkpoint cannot be written.
     """
 
@@ -31,6 +33,10 @@ class nnUNetTrainerSafe(nnUNetTrainer):
     def writes_checkpoints(self) -> bool:
         """Whether this process, of all that train together on all nodes, is the one that writes checkpoints."""
         return not self.is_ddp or distributed.get_rank() == 0
+
+    def on_train_start(self) -> None:
+        self.print_to_log_file(environment_line(environment(self.device)))
+        super().on_train_start()
 
     def train_step(self, batch: dict) -> dict:
         try:
@@ -50,6 +56,13 @@ class nnUNetTrainerSafe(nnUNetTrainer):
         peak = peak_bytes(self.device)
         if peak is not None:
             self.print_to_log_file(peak_memory_line(peak))
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        restarted = restart_peak(self.device)
+        super().perform_actual_validation(save_probabilities)
+        peak = peak_bytes(self.device) if restarted else None
+        if peak is not None:
+            self.print_to_log_file(prediction_peak_memory_line(peak))
 
     def save_checkpoint(self, filename: str) -> None:
         """Save as nnU-Net does, but keep the former file until the new one is whole.

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from nnunetv2_tpmamba.config import TPMambaConfig
+from nnunetv2_tpmamba.data.training_log import environment_line
+from nnunetv2_tpmamba.files import sha256
 
 from .memory import decide_checkpointing, free_bytes
 from .testbed import nnUNetTrainerTestbed
@@ -63,6 +65,7 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         file, weights = pretrained
         self.bare_network().load_sam(weights)
         self.print_to_log_file(f"SAM weights: {file}")
+        self.print_to_log_file(environment_line({"encoder": file.name, "encoder_sha256": sha256(file)}))
 
     def initialize(self, pretrained: bool = True) -> None:
         from nnunetv2_tpmamba.networks.ops.implementations import implementation_for

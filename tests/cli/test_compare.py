@@ -36,6 +36,8 @@ def test_two_trainers_have_nnunets_scores_and_their_paired_difference(data, comp
         "trained_parameters": 30,
         "checkpoint_bytes": (data.folder("Other") / "fold_0/checkpoint_final.pth").stat().st_size,
         "peak_memory_gb": None,
+        "prediction_seconds": None,
+        "prediction_memory_gb": None,
     }
     assert report["notes"] == []
     assert {path.name for path in (data.root / "out").iterdir()} == {

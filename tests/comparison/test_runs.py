@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunetv2_tpmamba.comparison.runs import Cost, read_checkpoint, read_run
+from nnunetv2_tpmamba.comparison.runs import Cost, read_checkpoint, read_logs, read_run
 
 LOGGED = {
     "epoch_start_timestamps": [0.0, 60.0, 120.0],
@@ -25,7 +25,7 @@ def checkpoint(**changes):
 
 def read(folder, **changes):
     torch.save(checkpoint(**changes), folder / "checkpoint_final.pth")
-    return read_checkpoint(folder)
+    return read_checkpoint(folder, read_logs(folder))
 
 
 def test_cost_and_curve_are_those_of_the_checkpoint(tmp_path):
@@ -68,7 +68,7 @@ def test_without_a_checkpoint_the_logs_are_read(tmp_path, content):
     if content is not None:
         (tmp_path / "checkpoint_final.pth").write_bytes(content)
     (tmp_path / "training_log_1.txt").write_text("2026: Peak memory: 3.5 GB\n")
-    assert read_checkpoint(tmp_path) == (Cost(peak_memory_gb=3.5), ())
+    assert read_checkpoint(tmp_path, read_logs(tmp_path)) == (Cost(peak_memory_gb=3.5), ())
 
 
 def test_peak_memory_is_the_largest_of_all_logs(tmp_path):
@@ -111,3 +111,48 @@ def test_a_run_names_its_cases_and_data(tmp_path):
     run = read_run("m", tmp_path, "0", ".nii.gz")
     assert list(run.predictions) == ["a", "b"]
     assert run.data == '{"spacings": []}'
+
+
+LOG = """
+2026-11-26 08:33:41.120899: This split has 9 training and 3 validation cases.
+2026-11-26 08:33:40: predicting a
+2026-11-26 08:33:40.100000: a, shape torch.Size([1, 37, 58, 63]), rank 0
+2026-11-26 08:33:52.500000: predicting b
+2026-11-26 08:33:55.500000: predicting c
+2026-11-26 08:34:55.500000: Validation complete
+2026-11-26 08:34:55.600000: Mean Validation Dice:  0.83
+"""
+AGAIN = """
+2026-11-27 08:00:00.000000: predicting a
+2026-11-27 08:00:10.000000: predicting b
+"""
+
+
+def test_seconds_per_predicted_case_are_those_between_the_cases_of_the_last_complete_validation(tmp_path):
+    (tmp_path / "training_log_1.txt").write_text(LOG + AGAIN)  # the second one was ended
+    assert read(tmp_path)[0].prediction_seconds == (12.5 + 3) / 2
+    (tmp_path / "training_log_2.txt").write_text(AGAIN + "2026-11-27 08:00:30.0: Validation complete\n")
+    assert read(tmp_path)[0].prediction_seconds == 10
+    (tmp_path / "training_log_3.txt").write_text("2026-99-27 08:00:30.0: predicting a\n")
+    assert read(tmp_path)[0].prediction_seconds is None
+
+
+def test_the_peak_memory_of_the_prediction_is_not_that_of_the_training(tmp_path):
+    (tmp_path / "training_log_1.txt").write_text(": Peak memory: 3.5 GB\n: Peak memory of prediction: 1.5 GB\n")
+    cost, _ = read(tmp_path)
+    assert (cost.peak_memory_gb, cost.prediction_memory_gb) == (3.5, 1.5)
+
+
+def test_the_environment_is_that_of_the_logs_and_else_that_of_nnunets_debug(tmp_path):
+    fold = tmp_path / "fold_0"
+    (fold / "validation").mkdir(parents=True)
+    assert read_run("m", tmp_path, "0", ".nii.gz").environment == {}
+    (fold / "debug.json").write_text('{"torch_version": "2.9", "device": "cuda:0", "gpu_name": "A100"}')
+    assert read_run("m", tmp_path, "0", ".nii.gz").environment == {"torch": "2.9", "device": "A100"}
+    (fold / "training_log_1.txt").write_text('2026: Environment: {"torch": "2.8", "python": "3.11"} \nEnvironment: {"t')
+    (fold / "training_log_2.txt").write_text('2026: Environment: {"torch": "2.9", "python": "3.11"} \n')
+    assert read_run("m", tmp_path, "0", ".nii.gz").environment == {
+        "torch": "2.8, then 2.9",
+        "python": "3.11",
+        "device": "A100",
+    }

@@ -1,15 +1,24 @@
-"""The trainer's line of the peak memory is the one that a comparison reads."""
+"""The trainers' lines are those that a comparison reads."""
 
 import pytest
 
-from nnunetv2_tpmamba.data.training_log import peak_memory_line, read_peak_memory
+from nnunetv2_tpmamba.data.training_log import (
+    environment_line,
+    peak_memory_line,
+    prediction_peak_memory_line,
+    read_environment,
+    read_peak_memory,
+    read_prediction_peak_memory,
+)
 
 
 @pytest.mark.parametrize(
     ("peak", "gigabytes"), [(3_460_000_000, 3.5), (12e9, 12.0), (0, 0.0), (149_950_000_000, 149.9)]
 )
 def test_what_is_written_is_read(peak, gigabytes):
-    assert read_peak_memory(f"2026-11-25: {peak_memory_line(peak)}\nEpoch 0") == pytest.approx(gigabytes, abs=0.051)
+    log = f"2026-11-25: {peak_memory_line(peak)}\n2026-11-25: {prediction_peak_memory_line(peak // 2)}\nEpoch 0"
+    assert read_peak_memory(log) == pytest.approx(gigabytes, abs=0.051)
+    assert read_prediction_peak_memory(log) == pytest.approx(gigabytes / 2, abs=0.051)
 
 
 def test_the_largest_peak_counts():
@@ -19,3 +28,8 @@ def test_the_largest_peak_counts():
 @pytest.mark.parametrize("log", ["", "Epoch 0", "Peak memory: . GB\nPeak memory: GB"])
 def test_a_log_without_a_peak(log):
     assert read_peak_memory(log) is None
+
+
+def test_an_environment_that_is_written_is_read():
+    written = {"python": "3.11", "device": 'a "name" {with} \\ signs\nand lines', "encoder": "\u00e4.pth"}
+    assert read_environment(f"2026-11-25: {environment_line(written)} \nEpoch 0") == written

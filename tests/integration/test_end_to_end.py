@@ -100,7 +100,11 @@ class TestRealCT:
                     theirs = json.loads((validation / "summary.json").read_text())["foreground_mean"]["Dice"]
                     assert group["methods"][trainer]["Dice"]["per_fold"][fold]["mean"] == theirs
                     assert report["cost"][trainer][fold]["epochs"] == 1
-                    assert (report["cost"][trainer][fold]["peak_memory_gb"] is None) == (trainer == self.STOCK)
+                    cost = report["cost"][trainer][fold]
+                    assert (cost["peak_memory_gb"] is None) == (trainer == self.STOCK)
+                    assert (cost["prediction_memory_gb"] is None) == (trainer == self.STOCK)
+                    assert cost["prediction_seconds"] > 0
+                    assert report["environment"][trainer][fold]["torch"] == torch.__version__
 
     @pytest.mark.integration
     @pytest.mark.timeout(1800)

@@ -23,14 +23,16 @@ def planned(tmp_path_factory):
 
 
 @pytest.fixture
-def make(planned, monkeypatch, tmp_path):
+def make(planned, monkeypatch, tmp_path, tmp_path_factory):
     """Make a trainer for the tiny data set, with SAM weights of its own size."""
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         monkeypatch.setenv(variable, planned.environment[variable])
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # batches are made in this process
     sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
-    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: "sam.pth")
+    file = tmp_path_factory.mktemp("sam") / "sam.pth"
+    file.write_bytes(b"read by what stands in for the reader")
+    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: file)
     monkeypatch.setattr(weights, "read_sam_checkpoint", lambda path, config: sam)
     folder = planned.preprocessed / NAME
 
@@ -43,5 +45,5 @@ def make(planned, monkeypatch, tmp_path):
             made.initialize()
         return made
 
-    make.sam = sam
+    make.sam, make.file = sam, file
     return make

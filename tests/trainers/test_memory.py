@@ -142,6 +142,22 @@ def test_peak_memory_of_the_process():
     assert result.stdout.split() == ["True", "None"]
 
 
+@pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="the system cannot restart the peak")
+def test_the_peak_memory_of_a_part_of_the_process():
+    code = (
+        "import torch; from nnunetv2_tpmamba.trainers.memory import peak_bytes, restart_peak; "
+        "cpu = torch.device('cpu'); torch.ones(10**8); a = peak_bytes(cpu); "
+        "print(restart_peak(cpu), peak_bytes(cpu) <= a - 3 * 10**8, restart_peak(torch.device('mps')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["True", "True", "False"]
+
+
+def test_a_peak_that_the_system_does_not_restart(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path)  # a folder cannot be written to
+    assert not memory.restart_peak(torch.device("cpu"))
+
+
 def test_peak_memory_leaves_out_the_process_that_started_this_one():
     ours = (
         "import torch; from nnunetv2_tpmamba.trainers.memory import peak_bytes; print(peak_bytes(torch.device('cpu')))"

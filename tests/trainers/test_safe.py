@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from support.tiny_trainer import batch, nnUNetTrainerTPMamba_tiny, state
 
+from nnunetv2_tpmamba.data.training_log import read_prediction_peak_memory
 from nnunetv2_tpmamba.networks.sam import download
+from nnunetv2_tpmamba.trainers import safe
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -99,3 +102,13 @@ def test_out_of_gpu_memory_says_what_to_change(make, monkeypatch):
     with pytest.raises(RuntimeError, match=r"too little memory .*2.00 GiB.*checkpointing=True.*_grid6"):
         made.train_step(batch())
     assert "too little memory" in Path(made.log_file).read_text()
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_the_peak_memory_of_the_final_validation_is_logged_where_it_is_known(make, monkeypatch, restarted):
+    made = make()
+    monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", lambda self, save_probabilities: None)
+    monkeypatch.setattr(safe, "restart_peak", lambda device: restarted)
+    made.perform_actual_validation()
+    known = read_prediction_peak_memory(Path(made.log_file).read_text())
+    assert (known is not None) == restarted
