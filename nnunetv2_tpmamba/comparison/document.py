@@ -21,6 +21,7 @@ th, td { border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: righ
 .name, .words { text-align: left; white-space: normal; }
 .name div { width: max-content; max-width: 13rem; overflow-wrap: anywhere; }
 .words { min-width: 10rem; }
+th { vertical-align: bottom; white-space: normal; }
 figure { margin: 1rem 0; }
 summary { cursor: pointer; }
 details { margin: 1rem 0; }
@@ -56,10 +57,11 @@ class Notes:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts below a header; the first column holds names."""
+    """Rows of texts below a header; the first columns hold names."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    names: int = 1
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def html_of(block: Block) -> str:
         case Notes(items):
             listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
             return f'<div class="notes"><strong>Before you believe these numbers</strong><ul>{listed}</ul></div>'
-        case Table(header, rows):
-            kinds = column_kinds(header, rows)
+        case Table(header, rows, names):
+            kinds = column_kinds(header, rows, names)
             head = "".join(map(cell_html, header, kinds, ["th"] * len(header)))
             lines = "".join(f"<tr>{''.join(map(cell_html, row, kinds))}</tr>" for row in rows)
             table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
@@ -156,10 +158,13 @@ def html_of(block: Block) -> str:
             return f"<details><summary>{html.escape(title)}</summary>\n{inner}\n</details>"
 
 
-def column_kinds(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """How the cells of each column are set: the first column holds names, every other one numbers or words."""
-    columns = [[row[index] for row in rows] for index in range(1, len(header))]
-    return ["name", *("words" if any(len(cell) >= WORDS for cell in column) else "number" for column in columns)]
+def column_kinds(header: Sequence[str], rows: Sequence[Sequence[str]], names: int) -> list[str]:
+    """How the cells of each column are set: the first columns hold names, every other one numbers or words."""
+    columns = [[row[index] for row in rows] for index in range(names, len(header))]
+    return [
+        *["name"] * names,
+        *("words" if any(len(cell) >= WORDS for cell in column) else "number" for column in columns),
+    ]
 
 
 def cell_html(cell: str, kind: str, tag: str = "td") -> str:

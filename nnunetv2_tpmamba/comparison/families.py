@@ -62,24 +62,19 @@ class Family(Generic[Key]):
 
     def verdict(self, key: Key) -> str:
         """What a comparison shows, in words, and no more than its cases and the number of tests support."""
-        pair, p, at_best = self.comparisons[key], self.corrected[key], self.at_best[key]
-        cases, differing = counted(pair.n, "case"), pair.wins + pair.losses
+        pair = self.comparisons[key]
         if pair.n == 0:
             return "no case to compare"
-        if differing == 0:
-            return f"no difference in any of {cases}"
-        if at_best >= LEVEL:
-            return f"too few: {differing} of {cases} differ, so that the corrected p is {at_best:.3g} at best"
-        if p >= LEVEL:
-            return f"no difference shown in {cases} (corrected p = {p:.2g}), which does not prove that there is none"
+        if pair.wins + pair.losses == 0:
+            return "no case differs"
+        if self.at_best[key] >= LEVEL:
+            return "too few cases"
+        if self.corrected[key] >= LEVEL:
+            return "no difference shown"
         direction = "better" if pair.rank_biserial > 0 else "worse"  # the test is about ranks
-        if pair.mean_and_ranks_agree:
-            claim = f"{direction} in {cases} (corrected p = {p:.2g})"
-            return f"significantly {claim}" if self.confirmatory else f"{claim}, exploratory"
-        return (
-            f"corrected p = {p:.2g}, but mean and ranks disagree: {direction} by ranks ({pair.wins} cases better, "
-            f"{pair.losses} worse), yet {pair.mean:+.3g} in the mean; look at the single cases"
-        )
+        if not pair.mean_and_ranks_agree:
+            return f"{direction} by ranks, but not in the mean"
+        return f"significantly {direction}" if self.confirmatory else f"{direction}, exploratory"
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -9,8 +9,8 @@ from .results import Group, Results
 from .statistics import MOST_EXACT, MOST_PERMUTED, Paired
 
 UNDEFINED = "\N{EN DASH}"
-MEASURES = ["n", "mean", "baseline's mean", "mean difference", "95 % interval", "median difference", "win/tie/loss"]
-MEASURES += ["rank-biserial", "p", "corrected p", "what n supports"]
+MEASURES = ["n", "mean (baseline)", "mean difference", "median", "win/tie/loss", "rank-biserial", "p", "corrected p"]
+MEASURES += ["verdict"]
 
 
 def case_by_case(results: Results) -> list[Block]:
@@ -41,25 +41,27 @@ def small_print() -> str:
     """How the numbers of the tables are computed, and what they leave open, in words."""
     return (
         "Several draws tested on one case are averaged first, because they are not independent. Here the mean over "
-        "classes is taken in each case, and the means and their difference over cases; in the tables of scores, the "
-        "mean over classes is taken last. The two ways differ where some cases lack a class. A distance that is "
-        "infinite for one of two methods, because it misses or invents a structure, is left out for both: the "
-        "distances compare what both have found. 95 % interval: Student's t, of the mean difference. It holds the true "
-        "mean as often as it says where differences are normal; where most are near zero and few are large, it does so "
-        "in 90 of 100 comparisons of 6 cases, 93 of 20 and 94 of 52. A win is a case in which the method is better "
-        "than the baseline. Rank-biserial: from +1, better in every differing case, to -1, worse in every one. p: "
-        "two-sided Wilcoxon signed-rank test of the cases that differ, which takes gains and losses of the same size "
-        f"for equally likely where methods do not differ; exact up to {MOST_EXACT} such cases, or {MOST_PERMUTED} if "
-        "some differences are equal, a normal approximation above. Corrected p: Holm's method over all p of the "
-        "family. All this says what other test cases would show, not what a second training of the same method would. "
-        f"{UNDEFINED}: not defined."
+        "classes is taken in each case, and the means and their difference over cases; in the tables of scores, "
+        "the mean over classes is taken last. The two ways differ where some cases lack a class. A distance that "
+        "is infinite for one of two methods, because it misses or invents a structure, is left out for both: the "
+        "distances compare what both have found. In brackets after the mean difference: its 95 % interval, "
+        "Student's t. It holds the true mean as often as it says where differences are normal; where most are near "
+        "zero and few are large, it does so in 90 of 100 comparisons of 6 cases, 93 of 20 and 94 of 52. Median: of "
+        "the differences. A win is a case in which the method is better than the baseline. Rank-biserial: from +1, "
+        "better in every differing case, to -1, worse in every one. p: two-sided Wilcoxon signed-rank test of the "
+        "cases that differ, which takes gains and losses of the same size for equally likely where methods do not "
+        f"differ; exact up to {MOST_EXACT} such cases, or {MOST_PERMUTED} if some differences are equal, a normal "
+        "approximation above. Corrected p: Holm's method over all p of the family. Verdict: by the corrected p. "
+        "That no difference is shown does not prove that there is none; where ranks and mean point to different "
+        "methods, look at the single cases. All this says what other test cases would show, not what a second "
+        f"training of the same method would. {UNDEFINED}: not defined."
     )
 
 
 def baseline_table(family: Family[tuple[str, str]], metric: Metric) -> Table:
     """A row for each method and group."""
     keys = family.comparisons
-    return Table(["method", "on", *MEASURES], [[*key, *measures(family, key, metric.form)] for key in keys])
+    return Table(["method", "on", *MEASURES], [[*key, *measures(family, key, metric.form)] for key in keys], names=2)
 
 
 def structure_details(results: Results, family: Family[tuple[str, str, str]], metric: Metric) -> Details:
@@ -68,7 +70,7 @@ def structure_details(results: Results, family: Family[tuple[str, str, str]], me
     for group in results.groups:
         keys = [(method, group.title, name) for name in results.classes for method in results.methods[1:]]
         rows = [[key[2], key[0], *measures(family, key, metric.form)] for key in keys]
-        blocks += [*title_of(results, group), Table(["class", "method", *MEASURES], rows)]
+        blocks += [*title_of(results, group), Table(["class", "method", *MEASURES], rows, names=2)]
     return Details(f"{metric.label} of single structures", blocks)
 
 
@@ -117,12 +119,12 @@ def measures(family: Family[Key], key: Key, form: str) -> list[str]:
         form: of the metric's values, as :func:`format` takes it.
     """
     pair: Paired = family.comparisons[key]
+    means = (defined(mean, form) for mean in pair.means)
     low, high = (defined(value, f"+{form}") for value in pair.interval)
     return [
         str(pair.n),
-        *(defined(mean, form) for mean in pair.means),
-        defined(pair.mean, f"+{form}"),
-        UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}",
+        "{} ({})".format(*means) if pair.n else UNDEFINED,
+        defined(pair.mean, f"+{form}") + (f" ({low} to {high})" if UNDEFINED not in (low, high) else ""),
         defined(pair.median, f"+{form}"),
         f"{pair.wins}/{pair.ties}/{pair.losses}",
         defined(pair.rank_biserial if pair.n else math.nan, "+.2f"),

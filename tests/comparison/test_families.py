@@ -39,11 +39,11 @@ def test_a_family_is_corrected_as_statsmodels_does():
 
 def test_one_test_of_six_cases_can_claim_a_difference_and_two_never():
     better = np.arange(1.0, 7)
-    assert verdicts(family(better)) == ["significantly better in 6 cases (corrected p = 0.031)"]
-    assert verdicts(family(-better)) == ["significantly worse in 6 cases (corrected p = 0.031)"]
+    assert verdicts(family(better)) == ["significantly better"]
+    assert verdicts(family(-better)) == ["significantly worse"]
     two = family(better, better)
     assert list(two.corrected.values()) == [0.0625, 0.0625]
-    assert verdicts(two) == ["too few: 6 of 6 cases differ, so that the corrected p is 0.0625 at best"] * 2
+    assert verdicts(two) == ["too few cases"] * 2
     assert two.support() == (
         "2 tests with up to 6 differing cases: the corrected p is 0.0625 at best, so no difference can be shown, "
         "however large it is."
@@ -53,38 +53,31 @@ def test_one_test_of_six_cases_can_claim_a_difference_and_two_never():
 def test_too_few_cases_of_one_comparison_do_not_hide_that_another_has_enough():
     of = family(np.arange(1.0, 53), [0.1, 0.2, 0.3])
     assert of.support() == "2 tests with up to 52 differing cases: the corrected p is 8.88e-16 at best."
-    assert verdicts(of)[0].startswith("significantly better in 52 cases")
-    assert verdicts(of)[1] == "too few: 3 of 3 cases differ, so that the corrected p is 0.25 at best"
+    assert verdicts(of) == ["significantly better", "too few cases"]
+    assert of.at_best == {0: pytest.approx(2 * 2**-51), 1: 0.25}
 
 
 def test_only_a_confirmatory_family_claims():
-    better = np.arange(1.0, 53)
-    assert verdicts(family(better, confirmatory=False))[0].startswith("better in 52 cases (corrected p = ")
-    assert verdicts(family(better, confirmatory=False))[0].endswith("), exploratory")
+    assert verdicts(family(np.arange(1.0, 53), confirmatory=False)) == ["better, exploratory"]
 
 
 def test_p_counts_after_its_correction():
     """0.037 alone, 0.074 of two."""
     differences = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]) * [-1, -1, 1, -1, 1, 1, 1, 1, 1, 1]
-    assert verdicts(family(differences))[0].startswith("significantly better in 10 cases")
-    assert verdicts(family(differences, differences))[0] == (
-        "no difference shown in 10 cases (corrected p = 0.074), which does not prove that there is none"
-    )
+    assert verdicts(family(differences)) == ["significantly better"]
+    assert verdicts(family(differences, differences)) == ["no difference shown"] * 2
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_no_direction_where_mean_and_ranks_disagree(sign):
+def test_nothing_is_claimed_where_mean_and_ranks_disagree(sign):
     of = family(sign * np.array([0.01] * 19 + [-0.9]))
-    wins, losses, mean, direction = (19, 1, "-0.0355", "better") if sign > 0 else (1, 19, "+0.0355", "worse")
-    assert verdicts(of)[0] == (
-        f"corrected p = {of.corrected[0]:.2g}, but mean and ranks disagree: {direction} by ranks "
-        f"({wins} cases better, {losses} worse), yet {mean} in the mean; look at the single cases"
-    )
+    assert of.corrected[0] < 0.05
+    assert verdicts(of) == [f"{'better' if sign > 0 else 'worse'} by ranks, but not in the mean"]
 
 
 def test_nothing_to_compare_and_nothing_that_differs():
     of = family([math.nan], [0.0, 0.0])
-    assert verdicts(of) == ["no case to compare", "no difference in any of 2 cases"]
+    assert verdicts(of) == ["no case to compare", "no case differs"]
     assert of.tests == 1
     assert family([math.nan]).support() == "No case to compare."
 
