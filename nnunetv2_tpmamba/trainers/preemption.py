@@ -1,5 +1,6 @@
 """nnUNetTrainerPreemptible: a trainer that a signal stops in time, and that then loses no finished epoch."""
 
+import multiprocessing
 import signal
 import sys
 import time
@@ -43,12 +44,16 @@ class nnUNetTrainerPreemptible(nnUNetTrainerSafe):
     def run_training(self) -> None:
         # torch lets a process of several receive SIGINT when the process that started all of them is gone
         more = [signal.SIGINT] if self.is_ddp else []
+        not_ours = multiprocessing.active_children()
         try:
             with handled_by(self._note, *more):
                 super().run_training()
                 self._end_if_asked()
-        finally:
-            self._end_data_workers()
+        finally:  # else Python would wait at its end for workers that an error left, and that do not receive SIGTERM
+            for loader in (self.dataloader_train, self.dataloader_val):
+                if isinstance(loader, NonDetMultiThreadedAugmenter):
+                    loader._finish()
+            kill_children(spared=not_ours)
 
     def get_dataloaders(self) -> tuple:
         with withheld():
@@ -128,13 +133,6 @@ class nnUNetTrainerPreemptible(nnUNetTrainerSafe):
             print(message)
             sys.stdout.flush()
         end_at_once(PREEMPTED)
-
-    def _end_data_workers(self) -> None:
-        """End what an error or a signal left running; at its end, Python would wait for it without being able to."""
-        for loader in (self.dataloader_train, self.dataloader_val):
-            if isinstance(loader, NonDetMultiThreadedAugmenter):
-                loader._finish()
-        kill_children()
 
 
 class EpochStart:

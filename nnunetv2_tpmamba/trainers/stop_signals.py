@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from typing import NoReturn
 
 STOP_SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if hasattr(signal, "SIGUSR1") else (signal.SIGTERM,)  # on Windows
@@ -55,10 +56,11 @@ def withheld() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def kill_children() -> None:
-    """Kill the processes that this one started with ``multiprocessing``, also those that withhold SIGTERM."""
+def kill_children(spared: Collection[BaseProcess] = ()) -> None:
+    """Kill the other processes that this one started with ``multiprocessing``, also those that withhold SIGTERM."""
     for child in multiprocessing.active_children():
-        child.kill()
+        if child not in spared:
+            child.kill()
 
 
 def end_at_once(status: int) -> NoReturn:

@@ -75,7 +75,10 @@ def assert_same_training(trainer, one, other):
     assert not list(other.rglob(".unfinished*"))
 
 
-def test_killed_anywhere_it_ends_as_if_it_had_not_been(train, tmp_path):
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(train, module_nnunet, tmp_path):
+    train(TRAINER, tmp_path / "killed", kill_at="0 preprocess 0.3 SIGTERM")
+    (data,) = module_nnunet.preprocessed.glob(f"{NAME}/*_tpmamba*")
+    assert [path.suffix for path in sorted(data.glob("case*"))] == [".b2nd", ".pkl", ".b2nd"] * 2  # two of five cases
     train(TRAINER, tmp_path / "straight")
     first_epochs = {}
     for kill_at in KILLS:

@@ -47,6 +47,7 @@ def test_a_process_started_while_they_are_withheld_never_receives_them(method):
         assert received == [signal.SIGUSR1]  # at the latest when they are withheld no longer
     for number in STOP_SIGNALS:
         os.kill(process.pid, number)
+    kill_children(spared=[process])
     process.join(1)
     assert process.is_alive()
     kill_children()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunetv2_tpmamba.data.manifest import Manifest
 from nnunetv2_tpmamba.trainers.stop_signals import SAME_SIGNAL
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba_demo
 
@@ -51,6 +52,17 @@ class nnUNetTrainerTPMamba_killed(nnUNetTrainerTPMamba_demo):
     def initialize(self, pretrained=True):
         torch.manual_seed(0)
         super().initialize(pretrained)
+
+    def preprocess(self):
+        write = Manifest.write
+
+        def write_and_die(manifest, folder):
+            write(manifest, folder)
+            made = [case for case in manifest.cases.values() if case]
+            self.die_at("preprocess", len(made) / len(manifest.cases))
+
+        Manifest.write = write_and_die
+        super().preprocess()
 
     def on_train_start(self):
         super().on_train_start()
