@@ -4,7 +4,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from .document import Block, Heading, Paragraph, Table
+from .document import Block, Details, Heading, Paragraph, Table
 from .metrics import PREDICTION_ML, TRUTH_ML
 from .results import Group, Results
 
@@ -66,17 +66,18 @@ def failures_of_group(results: Results, group: Group) -> dict[str, dict[str, Fai
 def failure_blocks(results: Results) -> list[Block]:
     """What the report says of failures: for each group the structures missed and invented, and the volume errors."""
     blocks: list[Block] = [Heading("Failures"), Paragraph(EXPLANATION)]
+    volumes: list[Block] = []
     for group in results.groups:
         found = failures_of_group(results, group)
         failed = [name for name in results.classes if any(str(of[name]) != NONE for of in found.values())]
-        blocks.append(Heading(f"Structures missed or invented, {group.named}", 3))
+        blocks.append(Heading(group.named, 3))
         if failed:
             blocks.append(Table(["", *failed], [[m, *(str(of[name]) for name in failed)] for m, of in found.items()]))
         else:
             blocks.append(Paragraph("No method missed or invented a structure in any case."))
         rows = [[method, *(volume_error(of[name]) for name in results.classes)] for method, of in found.items()]
-        blocks += [Heading(f"Error of the volume, {group.named}", 3), Table(["", *results.classes], rows)]
-    return blocks
+        volumes += [Heading(group.named, 3), Table(["", *results.classes], rows)]
+    return [*blocks, Details("Error of the volume of single structures", volumes)]
 
 
 EXPLANATION = (
