@@ -1,4 +1,4 @@
-"""What a trainer writes into nnU-Net's training log for a comparison to read, and what nnU-Net itself writes there."""
+"""What a trainer writes into nnU-Net's log for comparisons and a study to read, and what nnU-Net writes there."""
 
 import json
 import re
@@ -75,3 +75,17 @@ def read_prediction_seconds(log: str) -> list[float]:
         else:
             complete, begun = begun, []
     return [(end - start).total_seconds() for start, end in pairwise(complete)]
+
+
+STOPPED = "Stopped"
+"""How the last message of a training begins that an error or a signal ended."""
+
+
+def stopped_line(error: BaseException) -> str:
+    """The line that says which error ended a training."""
+    return f"{STOPPED}: {str(error) or type(error).__name__}"
+
+
+def says_stopped(message: str) -> bool:
+    """Whether a training wrote this message at its end, because an error or a signal ended it."""
+    return message.startswith((f"{STOPPED}: ", f"{STOPPED} by "))

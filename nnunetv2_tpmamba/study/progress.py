@@ -10,6 +10,7 @@ from nnunetv2_tpmamba.comparison.runs import CHECKPOINTS, known
 from nnunetv2_tpmamba.data.cases import files_of_cases
 from nnunetv2_tpmamba.data.dataset_json import read_json
 from nnunetv2_tpmamba.data.few_shot import Fold
+from nnunetv2_tpmamba.data.training_log import says_stopped
 
 State = Literal["finished", "running", "stopped", "not started", "other cases"]
 
@@ -17,7 +18,6 @@ MESSAGE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?: +(\S.*?) *$", 
 EPOCH = re.compile(r"Epoch (\d+)")
 EPOCH_TIME = re.compile(r"Epoch time: (\d+(?:\.\d+)?) s")
 CASES = re.compile(r"This split has (\d+) training and (\d+) validation cases")
-STOPPED = re.compile(r"Stopped by SIG")  # what our trainers write before they end
 
 PATIENCE = 600  # seconds without a word from a training that is taken to run still, at least
 EPOCHS_OF_PATIENCE = 3
@@ -84,7 +84,7 @@ def read_progress(folder: Path, fold: Fold, ending: str, now: float) -> Progress
         return Progress("other cases", **facts, message=problem)
     if final and validated:
         return Progress("finished", **facts)
-    if logs and now - facts["last_sign"] <= _patience(facts["epoch_seconds"]) and not STOPPED.search(last):
+    if logs and now - facts["last_sign"] <= _patience(facts["epoch_seconds"]) and not says_stopped(last):
         return Progress("running", **facts, message=last)
     return Progress("stopped", **facts, message="; ".join(filter(None, (_missing(folder, final, ended), last))))
 

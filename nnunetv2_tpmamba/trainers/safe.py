@@ -1,6 +1,8 @@
 """nnUNetTrainerSafe: nnU-Net's trainer, which says at once what goes wrong and loses no checkpoint."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,7 +11,12 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
-from nnunetv2_tpmamba.data.training_log import environment_line, peak_memory_line, prediction_peak_memory_line
+from nnunetv2_tpmamba.data.training_log import (
+    environment_line,
+    peak_memory_line,
+    prediction_peak_memory_line,
+    stopped_line,
+)
 from nnunetv2_tpmamba.files import unwritten, whole_or_absent
 
 from .environment import environment
@@ -19,9 +26,9 @@ from .memory import peak_bytes, restart_peak
 class nnUNetTrainerSafe(nnUNetTrainer):
     """nnU-Net's trainer with whole checkpoints, a check of every loss, and a log of what a report needs.
 
-    The log holds the environment of the training, and the peak memory of training and of the final validation. A
-    training stops with a message that says what to do where a loss is not finite, where the device's memory is too
-    little, and where a checkpoint cannot be written.
+    The log holds the environment of the training, the peak memory of training and of the final validation, and as its
+    last message the error that ended it, whatever it is. A training stops with a message that says what to do where a
+    loss is not finite, where the device's memory is too little, and where a checkpoint cannot be written.
     """
 
     advice_on_memory = "train on a device with more memory"
@@ -37,6 +44,19 @@ class nnUNetTrainerSafe(nnUNetTrainer):
     def on_train_start(self) -> None:
         self.print_to_log_file(environment_line(environment(self.device)))
         super().on_train_start()
+
+    def run_training(self) -> None:
+        with self._errors_logged():
+            super().run_training()
+
+    @contextmanager
+    def _errors_logged(self) -> Iterator[None]:
+        """Log the error that ends a training, of which nnU-Net leaves nothing but a traceback on the screen."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            self.print_to_log_file(stopped_line(error))
+            raise
 
     def train_step(self, batch: dict) -> dict:
         try:
@@ -59,7 +79,8 @@ class nnUNetTrainerSafe(nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         restarted = restart_peak(self.device)
-        super().perform_actual_validation(save_probabilities)
+        with self._errors_logged():
+            super().perform_actual_validation(save_probabilities)
         peak = peak_bytes(self.device) if restarted else None
         if peak is not None:
             self.print_to_log_file(prediction_peak_memory_line(peak))
@@ -110,6 +131,5 @@ class nnUNetTrainerSafe(nnUNetTrainer):
         return result
 
     def _stop(self, message: str, cause: Exception | None = None) -> NoReturn:
-        """End the training with a message, which is logged first, because a worker's traceback may hide the error."""
-        self.print_to_log_file(message)
+        """End the training with a message; :meth:`_errors_logged` logs it, because a worker's traceback may hide it."""
         raise RuntimeError(message) from cause

@@ -42,8 +42,9 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
     def find_pretrained(cls) -> None:
         if cls.config.pretrained:
             from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+            from nnunetv2_tpmamba.networks.sam.models import model_of
 
-            find_sam_checkpoint(download=False)
+            find_sam_checkpoint(model_of(cls.config), download=False)
 
     def read_pretrained(self) -> tuple[Path, dict[str, Tensor]] | None:
         """Find SAM's file and read its tensors; return None if the network is trained from random weights.

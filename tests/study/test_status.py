@@ -63,11 +63,12 @@ def test_how_long_silence_is_waited_for_depends_on_the_epochs(tmp_path, messages
     assert read(tmp_path).state == state
 
 
-def test_a_stop_by_a_signal_is_known_at_once(tmp_path):
+@pytest.mark.parametrize("message", ["Stopped by SIGUSR1 in epoch 1; continue with --c", "Stopped: no memory"])
+def test_a_stop_that_the_log_tells_is_known_at_once(tmp_path, message):
     (tmp_path / "checkpoint_latest.pth").touch()
-    log(tmp_path, *epochs(0), "Stopped by SIGUSR1 in epoch 1", age=1, now=NOW)
+    log(tmp_path, *epochs(0), message, age=1, now=NOW)
     progress = read(tmp_path)
-    assert (progress.state, progress.message) == ("stopped", "Stopped by SIGUSR1 in epoch 1")
+    assert (progress.state, progress.message) == ("stopped", message)
 
 
 def test_a_continued_training_is_where_its_newest_log_says(tmp_path):

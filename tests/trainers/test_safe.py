@@ -8,7 +8,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from support.tiny_trainer import batch, nnUNetTrainerTPMamba_tiny, state
 
-from nnunetv2_tpmamba.data.training_log import read_prediction_peak_memory
+from nnunetv2_tpmamba.data.training_log import read_prediction_peak_memory, says_stopped
 from nnunetv2_tpmamba.networks.sam import download
 from nnunetv2_tpmamba.trainers import safe
 
@@ -30,6 +30,26 @@ def test_an_infinite_loss_stops_training_too(make, monkeypatch):
     for step, phase in (made.validation_step, "validation"), (made.train_step, "training"):
         with pytest.raises(RuntimeError, match=f"the {phase} loss became inf in epoch 0"):
             step(batch())
+
+
+@pytest.mark.parametrize(
+    ("method", "hook"),
+    [("run_training", "on_train_start"), ("perform_actual_validation", "set_deep_supervision_enabled")],
+)
+@pytest.mark.parametrize(
+    ("error", "message"), [(ValueError("this is wrong"), "this is wrong"), (KeyboardInterrupt(), "KeyboardInterrupt")]
+)
+def test_the_error_that_ends_a_training_is_the_last_message_in_its_log(make, monkeypatch, method, hook, error, message):
+    def fail(*_):
+        raise error
+
+    made = make()
+    monkeypatch.setattr(made, hook, fail)
+    with pytest.raises(type(error)):
+        getattr(made, method)()
+    last = Path(made.log_file).read_text().strip().splitlines()[-1]
+    assert last.endswith(f": Stopped: {message}")
+    assert says_stopped(last.partition(": ")[2])
 
 
 def test_the_best_checkpoint_is_that_of_the_highest_mean(make):
@@ -101,7 +121,6 @@ def test_out_of_gpu_memory_says_what_to_change(make, monkeypatch):
     monkeypatch.setattr(made.network, "forward", lambda data: (_ for _ in ()).throw(error))
     with pytest.raises(RuntimeError, match=r"too little memory .*2.00 GiB.*checkpointing=True.*_grid6"):
         made.train_step(batch())
-    assert "too little memory" in Path(made.log_file).read_text()
 
 
 @pytest.mark.parametrize("restarted", [True, False])

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 
 import torch
@@ -94,6 +95,18 @@ class nnUNetTrainerTPMamba_tiny_without_memory(nnUNetTrainerTPMamba_tiny_short):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
         return fail
+
+
+class nnUNetTrainerTPMamba_tiny_waiting(nnUNetTrainerTPMamba_tiny_short):
+    """Its second epoch waits until the file GATE exists, for up to a minute."""
+
+    testbed = replace(nnUNetTrainerTPMamba_tiny_short.testbed, num_epochs=3, num_iterations_per_epoch=30)
+
+    def train_step(self, batch):
+        end = time.monotonic() + 2
+        while self.current_epoch == 1 and not os.path.exists(os.environ["GATE"]) and time.monotonic() < end:
+            time.sleep(0.05)
+        return super().train_step(batch)
 
 
 class nnUNetTrainerTPMamba_tiny_killed(nnUNetTrainerTPMamba_tiny_short):
