@@ -182,8 +182,9 @@ def _line(each: tuple[Training, Progress], status: Status) -> str:
         said.append(f"last sign of life {duration(status.now - progress.last_sign)} ago")
     if (left := progress.seconds_left(status.now)) is not None:
         said.append(f"about {duration(left)} to go")
-    if progress.message:
-        said.append(f"log: {progress.message}" if progress.state == "running" else progress.message)
+    between_epochs = progress.state == "running" and progress.ended and not progress.validating
+    if progress.message and not between_epochs:  # there the log holds losses and learning rates
+        said.append(progress.message)
     return f"{name}: {', '.join(said)}"
 
 

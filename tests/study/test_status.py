@@ -142,7 +142,7 @@ def test_the_table_and_what_is_below(half_way, verb):
     lines = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line}
     assert lines["nnUNetTrainer"] == ["done", "stop", "."]
     assert lines["TPMamba_demo"] == ["42%", "else", "."]
-    assert "TPMamba_demo, fold 0: 42 of 100 epochs, last sign of life 1 min ago, about 57 min to go, log: Ep" in output
+    assert "TPMamba_demo, fold 0: 42 of 100 epochs, last sign of life 1 min ago, about 57 min to go\n" in output
     assert "nnUNetTrainer, fold 1: 1 of ? epochs, last sign of life 2 h 0 min ago, no checkpoint is left" in output
     assert "so it begins anew; Stopped by SIGTERM" in output
     assert "6 trainings: 1 finished, 1 running, 1 stopped, 1 other cases, 2 not started" in output
