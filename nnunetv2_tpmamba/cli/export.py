@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"file:   {args.o}")
     print(f"size:   {args.o.stat().st_size / 1e6:.0f} MB, of checkpoints of {before / 1e6:.0f} MB")
     print(f"holds:  {description.trainer}, {'folds' if len(folds) > 1 else 'fold'} {', '.join(folds)} of {model}")
-    print(f"SAM:    SHA-256 of its tensors {description.sam}")
+    name = f"{description.encoder['name']}, " if "name" in description.encoder else ""
+    print(f"SAM:    {name}SHA-256 of its tensors {description.sam}")
     print(f"On a machine with the same SAM file, install it with: nnUNetv2_tpmamba install {args.o.name}")
     return 0

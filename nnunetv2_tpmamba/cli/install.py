@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+    from nnunetv2_tpmamba.networks.sam.known import identify_file
     from nnunetv2_tpmamba.networks.sam.models import model_of
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
     from nnunetv2_tpmamba.trained.exported_file import install_exported_model, read_exported_model
@@ -26,8 +27,10 @@ def run(args: argparse.Namespace) -> int:
     results = find_results()
     description, folds = read_exported_model(args.file)  # first, because finding SAM's weights can mean a download
     config = trainer_of(description).config
-    sam = read_sam_checkpoint(find_sam_checkpoint(model_of(config)), config)
-    model = install_exported_model(args.file, sam, results)
+    file = find_sam_checkpoint(model_of(config))
+    sam = read_sam_checkpoint(file, config)
+    encoder = f"{file}, which is {identify_file(file, sam, model_of(config)).name},"
+    model = install_exported_model(args.file, sam, results, encoder)
     dataset = description.plans["dataset_name"]
     print(f"The model is in {model}")
     print(

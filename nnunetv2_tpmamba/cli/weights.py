@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.files import sha256
     from nnunetv2_tpmamba.networks.sam import download
+    from nnunetv2_tpmamba.networks.sam.known import identify_file
     from nnunetv2_tpmamba.networks.sam.models import MODELS, VIT_B
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint, read_sam_checkpoint_of_any_size
 
@@ -36,11 +37,13 @@ def run(args: argparse.Namespace) -> int:
         weights = read_sam_checkpoint(path, model.config)
     else:
         model, weights = read_sam_checkpoint_of_any_size(path)
-    digest = sha256(path)
+    encoder = identify_file(path, weights, model)
     print(f"file:   {path}")
     print(f"size:   {path.stat().st_size} bytes")
-    print(f"sha256: {digest}{' (as published by Meta)' if digest == model.meta_sha256 else ''}")
+    print(f"sha256: {sha256(path)}")
+    print(f"name:   {encoder.name}" + (f", {encoder.licence}" if encoder.licence else ""))
     print(f"check:  {model.title}, all {len(weights)} tensors of the image encoder are there and finite")
+    print(f"holds:  tensors of the SHA-256 {encoder.sha256}, the same in every layout")
     print(f"for:    -tr {model.trainer}")
     if args.to is not None:
         print("\nTo use this file, also after copying it elsewhere, set its path:")

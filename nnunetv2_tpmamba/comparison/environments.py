@@ -18,7 +18,7 @@ NAMES = {
 DIGITS = 12  # shown of a SHA-256
 EXPLANATION = (
     "As this package's trainers log it when a training begins, and as nnU-Net's debug.json has it of any training. "
-    "Weights of the encoder: the file's name and the first digits of its SHA-256."
+    "Weights of the encoder: their name and the first digits of the SHA-256 of their tensors."
 )
 
 

@@ -92,6 +92,7 @@ def check_sam() -> Finding:
     """Check that SAM's file is there, complete and finite; nothing is downloaded."""
     from nnunetv2_tpmamba.networks.sam.download import ENVIRONMENT_VARIABLE, find_sam_checkpoint
     from nnunetv2_tpmamba.networks.sam.errors import SamFileError
+    from nnunetv2_tpmamba.networks.sam.known import identify_file
     from nnunetv2_tpmamba.networks.sam.models import VIT_B
     from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint_of_any_size
 
@@ -100,6 +101,7 @@ def check_sam() -> Finding:
     try:
         path = find_sam_checkpoint(download=False)
         model, weights = read_sam_checkpoint_of_any_size(path)
+        encoder = identify_file(path, weights, model)
     except (OSError, ValueError) as error:
         advice = (
             "with internet access: nnUNetv2_tpmamba weights",
@@ -107,7 +109,7 @@ def check_sam() -> Finding:
             "nnUNetTrainerTPMamba_small, _scratch and _demo train without the file, and no prediction needs it",
         )
         return Finding(FAIL, f"SAM file: {error.reason if isinstance(error, SamFileError) else error}", advice)
-    text = f"SAM file: {path}, {model.title}, all {len(weights)} tensors of the image encoder are there and finite"
+    text = f"SAM file: {path}, {encoder}; all {len(weights)} tensors of the image encoder are there and finite"
     if model is VIT_B:
         return Finding(OK, text)
     return Finding(NOTE, text, (f"train it with -tr {model.trainer}; other trainers need {VIT_B.title}",))

@@ -110,6 +110,10 @@ class TPMamba(nn.Module):
         lora = {name: x for name, x in self.encoder.state_dict().items() if ".lora_" in name}
         self.encoder.load_state_dict({**state_dict, **lora})
 
+    def sam_weights(self) -> dict[str, Tensor]:
+        """The encoder's weights without LoRA, under the names that :meth:`load_sam` takes."""
+        return {name: x for name, x in self.encoder.state_dict().items() if ".lora_" not in name}
+
     def _slices(self, volume: Tensor) -> Tensor:
         rgb = volume.expand(-1, 3, -1, -1, -1) if self.to_rgb is None else self.to_rgb(volume)
         slices = self.normalize(rearrange(rgb, "B C D H W -> (B D) C H W"))

@@ -6,9 +6,8 @@ SHA-256 of that text and the tensors. Reading the file runs no code. With a SAM 
 layout or timm's, the installed model predicts bit for bit what the exported one does.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from nnunetv2_tpmamba.files import unwritten, whole_or_absent
+from nnunetv2_tpmamba.files import sha256_of_tensors, unwritten, whole_or_absent
+from nnunetv2_tpmamba.trainers.sam import ENCODER as SAID_OF_ENCODER
 
 from .checkpoints import load_without_code
 from .exported_model import Description, frozen_names, network_of, shapes, trained_names
@@ -27,15 +27,6 @@ TEXT, CHECKSUM = "adapter", "sha256"
 ENCODER = "encoder."  # the names of SAM's tensors in the network begin so
 
 Tensors = dict[str, Tensor]
-
-
-def sha256_of_tensors(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """SHA-256 of a text and of the names, shapes and float32 values of tensors, in the order of their names."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tuple(tensors[name].shape)}\n".encode())
-        digest.update(tensors[name].detach().cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def write_exported_model(model: Path, folds: Sequence[str], checkpoint_name: str, file: Path) -> Description:
@@ -66,7 +57,8 @@ def write_exported_model(model: Path, folds: Sequence[str], checkpoint_name: str
             raise ValueError(f"{path} does not say of which trainer and configuration it is") from error
         axes = checkpoint.get("inference_allowed_mirroring_axes")
         mirroring = None if axes is None else list(axes)
-        description = Description(plans, dataset, trainer, configuration, checkpoint_name, mirroring, sam="")
+        encoder = checkpoint["init_args"].get(SAID_OF_ENCODER, {})
+        description = Description(plans, dataset, trainer, configuration, checkpoint_name, mirroring, "", encoder)
         description.check_names(fold)
         network = network_of(description)
         frozen = frozen_names(network)
@@ -127,13 +119,14 @@ def read_exported_model(file: Path) -> tuple[Description, dict[str, Tensors]]:
     return description, folds
 
 
-def install_exported_model(file: Path, sam: Tensors, results: Path) -> Path:
+def install_exported_model(file: Path, sam: Tensors, results: Path, encoder: str = "the SAM file given") -> Path:
     """Make nnU-Net's model folder from an exported model and SAM's weights; the folder appears only when it is whole.
 
     Args:
         file: what :func:`write_exported_model` wrote.
         sam: SAM's tensors as :func:`nnunetv2_tpmamba.networks.sam.weights.read_sam_checkpoint` returns them.
         results: nnU-Net's folder of results.
+        encoder: what to call these tensors in a message.
 
     Raises:
         FileExistsError: a model of this name exists.
@@ -144,8 +137,9 @@ def install_exported_model(file: Path, sam: Tensors, results: Path) -> Path:
     description, folds = read_exported_model(file)
     if (given := sha256_of_tensors(sam)) != description.sam:
         raise ValueError(
-            f"{file} was trained on other SAM weights: their SHA-256 is {description.sam}, that of the SAM file given "
-            f"is {given}; set TPMAMBA_SAM_CHECKPOINT to the file it was trained with"
+            f"{file} was trained on other SAM weights: {description.encoder.get('name', 'unknown ones')}, whose "
+            f"SHA-256 is {description.sam}, while that of {encoder} is {given}; set TPMAMBA_SAM_CHECKPOINT to the file "
+            "it was trained with"
         )
     model = results / description.model
     if model.exists():
@@ -156,6 +150,7 @@ def install_exported_model(file: Path, sam: Tensors, results: Path) -> Path:
     for fold, tensors in folds.items():
         if shapes(tensors) != expected:
             raise ValueError(f"{file} does not fit {description.trainer} and its plans: fold {fold} has other tensors")
+    said = {SAID_OF_ENCODER: description.encoder} if description.encoder else {}
     model.parent.mkdir(parents=True, exist_ok=True)
     try:
         with whole_or_absent(model) as unfinished:
@@ -168,7 +163,7 @@ def install_exported_model(file: Path, sam: Tensors, results: Path) -> Path:
                 checkpoint = {
                     "network_weights": weights,
                     "trainer_name": description.trainer,
-                    "init_args": {"configuration": description.configuration, "fold": fold},
+                    "init_args": {"configuration": description.configuration, "fold": fold} | said,
                     "inference_allowed_mirroring_axes": description.mirroring,
                 }
                 (unfinished / f"fold_{fold}").mkdir()

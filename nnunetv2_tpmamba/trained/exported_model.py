@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ class Description:
         plans, dataset: the content of the model's ``plans.json`` and ``dataset.json``.
         checkpoint: name of the checkpoint's file in each fold's folder.
         mirroring: the axes along which nnU-Net may mirror in prediction.
-        sam: SHA-256 of SAM's tensors, see :func:`.exported_file.sha256_of_tensors`.
+        sam: SHA-256 of SAM's tensors, see :func:`nnunetv2_tpmamba.files.sha256_of_tensors`.
+        encoder: what the checkpoint says of SAM's weights, such as their name; empty in older files and checkpoints.
     """
 
     plans: dict[str, Any]
@@ -37,9 +38,12 @@ class Description:
     checkpoint: str
     mirroring: list[int] | None
     sam: str
+    encoder: dict[str, str] = field(default_factory=dict, compare=False)
 
     def check_names(self, *folds: str) -> None:
         """Raise ValueError for a name that nnU-Net would not give; a name with a slash could lead to any folder."""
+        if not isinstance(self.encoder, dict) or not all(isinstance(text, str) for text in self.encoder.values()):
+            raise ValueError(f"its encoder {self.encoder!r} is not described by texts")
         plans = self.plans if isinstance(self.plans, dict) else {}
         names = [plans.get(key) for key in ("dataset_name", "plans_name")]
         names += [self.trainer, self.configuration, self.checkpoint]

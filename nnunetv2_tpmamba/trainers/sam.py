@@ -1,16 +1,23 @@
 """nnUNetTrainerSAM: the testbed for networks with SAM's encoder, which reads SAM's file and may recompute blocks."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.data.training_log import environment_line
-from nnunetv2_tpmamba.files import sha256
+from nnunetv2_tpmamba.files import sha256_of_tensors
 
 from .memory import decide_checkpointing, free_bytes
 from .testbed import nnUNetTrainerTestbed
+
+if TYPE_CHECKING:
+    from nnunetv2_tpmamba.networks.sam.known import Encoder
+
+ENCODER = "encoder"
+"""Where a checkpoint says which weights its encoder has: a key of ``init_args``, of which nnU-Net reads others only."""
 
 
 class nnUNetTrainerSAM(nnUNetTrainerTestbed):
@@ -21,6 +28,8 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
     """
 
     config = TPMambaConfig()
+    encoder: "Encoder | None" = None
+    """Which weights the frozen encoder was given, as far as a file or a checkpoint said."""
     needs = "a GPU, SAM's weights"
     advice_on_memory = (
         "train a subclass with checkpointing=True in its config, or with in_plane_upsample=1, which is the smaller "
@@ -46,8 +55,8 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
 
             find_sam_checkpoint(model_of(cls.config), download=False)
 
-    def read_pretrained(self) -> tuple[Path, dict[str, Tensor]] | None:
-        """Find SAM's file and read its tensors; return None if the network is trained from random weights.
+    def read_pretrained(self) -> "tuple[Path, dict[str, Tensor], Encoder] | None":
+        """Find SAM's file, read its tensors and say which they are; None if the network starts from random weights.
 
         Raises:
             OSError: there is no file, and none could be downloaded.
@@ -56,17 +65,19 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         if not self.config.pretrained:
             return None
         from nnunetv2_tpmamba.networks.sam.download import find_sam_checkpoint
+        from nnunetv2_tpmamba.networks.sam.known import identify_file
         from nnunetv2_tpmamba.networks.sam.models import model_of
         from nnunetv2_tpmamba.networks.sam.weights import read_sam_checkpoint
 
-        file = find_sam_checkpoint(model_of(self.config))
-        return file, read_sam_checkpoint(file, self.config)
+        model = model_of(self.config)
+        file = find_sam_checkpoint(model)
+        weights = read_sam_checkpoint(file, self.config)
+        return file, weights, identify_file(file, weights, model)
 
-    def load_pretrained(self, pretrained: tuple[Path, dict[str, Tensor]]) -> None:
-        file, weights = pretrained
+    def load_pretrained(self, pretrained: "tuple[Path, dict[str, Tensor], Encoder]") -> None:
+        file, weights, self.encoder = pretrained
         self.bare_network().load_sam(weights)
         self.print_to_log_file(f"SAM weights: {file}")
-        self.print_to_log_file(environment_line({"encoder": file.name, "encoder_sha256": sha256(file)}))
 
     def initialize(self, pretrained: bool = True) -> None:
         from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
@@ -78,8 +89,36 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
     def on_train_start(self) -> None:
         if not self.was_initialized:
             self.initialize()
+        self.name_encoder()
         self.decide_checkpointing()
         super().on_train_start()
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        from nnunetv2_tpmamba.networks.sam.known import Encoder
+
+        super().load_checkpoint(filename_or_checkpoint)
+        checkpoint = filename_or_checkpoint
+        if isinstance(checkpoint, str):
+            checkpoint = torch.load(checkpoint, "cpu", mmap=True, weights_only=False)
+        if said := checkpoint["init_args"].get(ENCODER):
+            self.encoder = Encoder(**said)
+
+    def name_encoder(self) -> None:
+        """Log which weights the frozen encoder has, and let checkpoints say it.
+
+        The weights themselves decide, because ``-pretrained_weights`` may have replaced those of SAM's file.
+        """
+        if not self.config.pretrained:
+            return
+        from nnunetv2_tpmamba.networks.sam.known import unknown
+        from nnunetv2_tpmamba.networks.sam.models import model_of
+
+        digest = sha256_of_tensors(self.bare_network().sam_weights())
+        if self.encoder is None or self.encoder.sha256 != digest:
+            self.encoder = unknown(digest, model_of(self.config))
+        self.my_init_kwargs[ENCODER] = self.encoder.as_dict()
+        self.print_to_log_file(f"Encoder: {self.encoder}")
+        self.print_to_log_file(environment_line({"encoder": self.encoder.name, "encoder_sha256": digest}))
 
     def decide_checkpointing(self) -> None:
         """Recompute blocks as configured, or else where the free memory asks for it."""

@@ -11,6 +11,8 @@ from support.sam_files import stand_in
 from support.sam_sources import answer_with, cut_network, empty_caches
 
 from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba.files import sha256
+from nnunetv2_tpmamba.networks.sam.known import PUBLISHED, Published
 from nnunetv2_tpmamba.networks.sam.models import VIT_L
 
 
@@ -31,7 +33,7 @@ def test_command_tells_where_the_file_is(main, monkeypatch, tiny_checkpoint, cap
     assert str(tiny_checkpoint) in out
     assert f"{tiny_checkpoint.stat().st_size} bytes" in out
     assert hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest() in out
-    assert "published by Meta" not in out
+    assert "name:   unknown SAM ViT-B\n" in out
     assert "export" not in out
 
 
@@ -50,10 +52,10 @@ def test_command_knows_the_size_of_a_file_and_checks_the_size_that_is_asked_for(
     torch.save({"model_state": {f"sam.{name}": x for name, x in stand_in(VIT_L).items()}}, tmp_path / "sam.pth")
     monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tmp_path / "sam.pth"))
 
-    assert main(["weights"]) == main(["weights", "--model", "vit_l"]) == 0
+    assert main(["weights"]) == 0
     out = capsys.readouterr().out
-    assert out.count("check:  SAM ViT-L, all 339 tensors of the image encoder are there and finite") == 2
-    assert out.count("for:    -tr nnUNetTrainerTPMamba_vitl") == 2
+    assert "check:  SAM ViT-L, all 339 tensors of the image encoder are there and finite\n" in out
+    assert "for:    -tr nnUNetTrainerTPMamba_vitl\n" in out
 
     assert main(["weights", "--model", "vit_h"]) == 1
     assert re.search(
@@ -67,7 +69,15 @@ def test_command_downloads_the_size_that_is_asked_for(main, monkeypatch, tmp_pat
 
     assert main(["weights", "--model", "vit_l", "--to", str(tmp_path / "new")]) == 0
     assert (tmp_path / "new" / "sam_vit_l_0b3195.pth").is_file()
-    assert "(as published by Meta)" in capsys.readouterr().out
+    assert "name:   unknown SAM ViT-L\n" in capsys.readouterr().out
+
+
+def test_command_names_published_weights_and_their_licence(main, monkeypatch, tiny_checkpoint, capsys):
+    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tiny_checkpoint))
+    monkeypatch.setitem(PUBLISHED, sha256(tiny_checkpoint), Published("MedSAM ViT-B", "Apache-2.0", ""))
+
+    assert main(["weights"]) == 0
+    assert "name:   MedSAM ViT-B, Apache-2.0\n" in capsys.readouterr().out
 
 
 def test_command_fails_in_one_line_on_stderr(main, monkeypatch, capsys):

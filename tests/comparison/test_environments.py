@@ -6,7 +6,7 @@ from nnunetv2_tpmamba.comparison.environments import different_environments, env
 from nnunetv2_tpmamba.comparison.results import Group, Results
 from nnunetv2_tpmamba.comparison.runs import Run
 
-SAM = {"torch": "2.9", "device": "A100", "encoder": "sam.pth", "encoder_sha256": "0123456789abcdef"}
+SAM = {"torch": "2.9", "device": "A100", "encoder": "Meta SAM ViT-B", "encoder_sha256": "0123456789abcdef"}
 OURS = Run("ours", "0", {}, environment=SAM)
 STOCK = Run("stock", "0", {}, environment={"torch": "2.9", "device": "A100"})
 
@@ -18,7 +18,7 @@ def test_what_is_not_known_differs_from_nothing():
 def test_what_differs_is_named():
     other = replace(STOCK, environment={"torch": "2.8", "device": "H100"})
     assert different_environments([OURS, other]) == ["The trainings differ in PyTorch, device; see Environment."]
-    renamed = replace(OURS, environment=SAM | {"encoder": "copy.pth"})
+    renamed = replace(OURS, environment=SAM | {"encoder": "unknown SAM ViT-B"})
     assert different_environments([OURS, renamed]) == []
     trained_on = replace(OURS, environment=SAM | {"encoder_sha256": "f" * 16})
     assert "weights of the encoder" in different_environments([OURS, trained_on])[0]
@@ -30,6 +30,6 @@ def test_the_table_has_what_is_known_of_any_training():
     table = environment_table(Results("", ("ours", "stock"), (), {}, (Group("", ("0", "1")),), runs, {}))
     assert table.header == ["", "PyTorch", "device", "weights of the encoder"]
     assert table.rows == [
-        ["ours", "2.9", "A100, H100", "sam.pth 0123456789ab"],
+        ["ours", "2.9", "A100, H100", "Meta SAM ViT-B 0123456789ab"],
         ["stock", "2.9", "A100", "none logged"],
     ]

@@ -40,7 +40,7 @@ def test_a_larger_sam_is_noted_with_its_trainer(monkeypatch, tmp_path):
     monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(tmp_path / "sam.pth"))
     finding = checks.check_sam()
     assert finding.state == "note"
-    assert re.search(r"sam\.pth, SAM ViT-L, all 339 tensors", finding.text)
+    assert re.search(r"sam\.pth, unknown SAM ViT-L, SHA-256 \w{64}; all 339 tensors", finding.text)
     assert finding.advice == ("train it with -tr nnUNetTrainerTPMamba_vitl; other trainers need SAM ViT-B",)
 
 

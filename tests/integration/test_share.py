@@ -1,12 +1,13 @@
 """Export and install with the real commands, on SAM's full encoder with random weights: predictions are bit for bit."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from support.images import read_array, read_probabilities
 from support.raw_datasets import write_raw_dataset
-from support.sam_files import write_meta_checkpoint, write_timm_checkpoint
+from support.sam_files import write_timm_checkpoint, write_wrapped_checkpoint
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +20,7 @@ def trained(module_nnunet, tmp_path_factory):
     write_raw_dataset(nnunet.raw / NAME, ["a", "b"], (16, 20, 24), (3.0, 2.0, 2.0))
     nnunet.plan(NAME)
     (nnunet.preprocessed / NAME / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
-    nnunet.sam = write_meta_checkpoint(folder / "meta.pth")
+    nnunet.sam = write_wrapped_checkpoint(folder / "best.pt")
     nnunet.sam_of_timm = write_timm_checkpoint(folder / "timm.safetensors")
     nnunet.other_sam = write_timm_checkpoint(folder / "other.safetensors", seed=1)
     nnunet.train(NAME, TRAINER, TPMAMBA_SAM_CHECKPOINT=str(nnunet.sam))
@@ -43,7 +44,7 @@ def predict(nnunet, output, results):
     return nnunet.predict(NAME, TRAINER, images, output, "--save_probabilities", nnUNet_results=str(results))
 
 
-def test_predicts_bit_for_bit_with_a_sam_file_of_the_other_layout(trained, exported, tmp_path):
+def test_predicts_bit_for_bit_with_a_sam_file_of_another_layout(trained, exported, tmp_path):
     installed = tmp_path / "installed"
     installed.mkdir()
     said = trained.run(
@@ -59,6 +60,11 @@ def test_predicts_bit_for_bit_with_a_sam_file_of_the_other_layout(trained, expor
             np.testing.assert_array_equal(*(read(folder / f"{case}{ending}") for folder in (one, other)))
 
 
+def test_the_log_says_which_encoder_it_is(trained):
+    said = next(trained.results.rglob("training_log_*.txt")).read_text()
+    assert re.search(r"SAM weights: .*best\.pt\n.*Encoder: unknown SAM ViT-B, SHA-256 \w{64}\n", said, re.DOTALL)
+
+
 def test_another_sam_file_is_refused(trained, exported, tmp_path):
     result = trained.run(
         *("nnUNetv2_tpmamba", "install", exported),
@@ -67,7 +73,11 @@ def test_another_sam_file_is_refused(trained, exported, tmp_path):
         nnUNet_results=str(tmp_path),
     )
     assert result.returncode == 1
-    assert "was trained on other SAM weights" in result.stderr
+    assert re.search(
+        r"was trained on other SAM weights: unknown SAM ViT-B, whose SHA-256 is \w{64}, while that of "
+        r".*other\.safetensors, which is unknown SAM ViT-B, is \w{64}",
+        result.stderr,
+    )
     assert list(tmp_path.iterdir()) == []
 
 

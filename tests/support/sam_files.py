@@ -28,6 +28,12 @@ def write_meta_checkpoint(path: Path, seed: int = 0) -> Path:
     return path
 
 
+def write_wrapped_checkpoint(path: Path, seed: int = 0) -> Path:
+    """Write the same weights as micro-sam's training leaves them: one entry of several, with a prefix."""
+    torch.save({"epoch": 3, "model_state": {f"sam.{name}": x for name, x in _random_sam(seed).items()}}, path)
+    return path
+
+
 def write_timm_checkpoint(path: Path, seed: int = 0) -> Path:
     """Write the image encoder of the same weights in timm's layout: safetensors if the name ends so, else pickled."""
     model = timm.create_model("samvit_base_patch16.sa1b", pretrained=False, num_classes=0)

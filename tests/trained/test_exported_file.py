@@ -15,13 +15,13 @@ from support.configs import TINY
 from support.disks import small_disk
 
 from nnunetv2_tpmamba import TPMamba
+from nnunetv2_tpmamba.files import sha256_of_tensors
 from nnunetv2_tpmamba.trained import exported_file, exported_model
 from nnunetv2_tpmamba.trained.exported_file import (
     CHECKSUM,
     TEXT,
     install_exported_model,
     read_exported_model,
-    sha256_of_tensors,
     write_exported_model,
 )
 from nnunetv2_tpmamba.trainers.baselines import nnUNetTrainerTestbed_nnUNet
@@ -36,6 +36,9 @@ PLANS = {
 }
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
 MODEL = "nnUNetTrainerTPMamba_tiny__nnUNetPlans__3d_fullres"
+
+
+MEDSAM = {"name": "MedSAM ViT-B", "licence": "Apache-2.0", "sha256": 64 * "0"}
 
 
 def tiny_trainer(config, row=nnUNetTrainerTPMamba):
@@ -114,11 +117,34 @@ def test_the_sha256_is_that_of_the_sam_file(exported):
 
 def test_refuses_another_sam(exported, tmp_path):
     other = {**exported.sam, "pos_embed": exported.sam["pos_embed"] + 1e-6}
-    with pytest.raises(
-        ValueError, match=f"trained on other SAM weights.*{sha256_of_tensors(exported.sam)}.*TPMAMBA_SAM"
-    ):
+    digests = [sha256_of_tensors(exported.sam), sha256_of_tensors(other)]
+    message = (
+        f"other SAM weights: {{}}, whose SHA-256 is {digests[0]}, while that of {{}} is {digests[1]}; set TPMAMBA_SAM"
+    )
+    with pytest.raises(ValueError, match=message.format("unknown ones", "the SAM file given")):
         install_exported_model(exported.file, other, tmp_path / "elsewhere")
+
+    for fold in (0, 1):
+        edit_checkpoint(exported, fold, lambda x: x["init_args"].update(encoder=MEDSAM))
+    write_exported_model(exported.model, ["0", "1"], "checkpoint_final.pth", exported.file)
+    with pytest.raises(ValueError, match=message.format("MedSAM ViT-B", "sam.pth, which is Meta SAM ViT-B,")):
+        install_exported_model(exported.file, other, tmp_path / "elsewhere", "sam.pth, which is Meta SAM ViT-B,")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_name_of_the_encoder_comes_back_and_need_not_be_there(exported, tmp_path):
+    """One fold was trained before encoders were named."""
+    edit_checkpoint(exported, 0, lambda x: x["init_args"].update(encoder=MEDSAM))
+    write_exported_model(exported.model, ["0", "1"], "checkpoint_final.pth", exported.file)
+    model = install_exported_model(exported.file, exported.sam, tmp_path / "elsewhere")
+    said = torch.load(model / "fold_1" / "checkpoint_final.pth", weights_only=True)["init_args"]
+    assert said == {"configuration": "3d_fullres", "fold": "1", "encoder": MEDSAM}
+
+
+def test_refuses_an_encoder_that_is_not_described_by_texts(exported):
+    edit_checkpoint(exported, 0, lambda x: x["init_args"].update(encoder={"name": ["MedSAM"]}))
+    with pytest.raises(ValueError, match=r"its encoder .* is not described by texts"):
+        write_exported_model(exported.model, ["0"], "checkpoint_final.pth", exported.file)
 
 
 def test_never_overwrites_a_model(exported):

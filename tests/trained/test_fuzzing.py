@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from support.damage import EXAMPLES, anywhere, change_header, damages, no_harm
 
-from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, read_exported_model, sha256_of_tensors
+from nnunetv2_tpmamba.files import sha256_of_tensors
+from nnunetv2_tpmamba.trained.exported_file import CHECKSUM, TEXT, Description, read_exported_model
 
 EXAMPLES_OF_A_KIND = 1000  # of each kind of damage
 

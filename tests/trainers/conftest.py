@@ -1,7 +1,6 @@
 """A tiny data set planned by nnU-Net, and trainers for it in this process."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from support.raw_datasets import write_raw_dataset
 from support.tiny_trainer import NAME, nnUNetTrainerTPMamba_tiny
 
 from nnunetv2_tpmamba import TPMamba
-from nnunetv2_tpmamba.networks.sam import download, weights
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +27,10 @@ def make(planned, monkeypatch, tmp_path, tmp_path_factory):
         monkeypatch.setenv(variable, planned.environment[variable])
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # batches are made in this process
-    sam = TPMamba(1, 2, replace(TINY, lora_rank=0)).encoder.state_dict()
+    sam = TPMamba(1, 2, TINY).sam_weights()
     file = tmp_path_factory.mktemp("sam") / "sam.pth"
-    file.write_bytes(b"read by what stands in for the reader")
-    monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: file)
-    monkeypatch.setattr(weights, "read_sam_checkpoint", lambda path, config: sam)
+    torch.save(sam, file)
+    monkeypatch.setenv("TPMAMBA_SAM_CHECKPOINT", str(file))
     folder = planned.preprocessed / NAME
 
     def make(cls=nnUNetTrainerTPMamba_tiny, fold=0, initialized=True):

@@ -11,7 +11,10 @@ import torch
 from support.sam_files import write_meta_checkpoint
 from support.tiny_trainer import batch, changed_since, nnUNetTrainerTPMamba_tiny, state
 
+from nnunetv2_tpmamba.files import sha256, sha256_of_tensors
 from nnunetv2_tpmamba.networks.sam import download
+from nnunetv2_tpmamba.networks.sam.known import PUBLISHED, Published
+from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 from nnunetv2_tpmamba.trainers import sam, testbed
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
@@ -40,6 +43,53 @@ def test_variants_from_scratch_ask_for_no_sam_file(make, monkeypatch):
 
     monkeypatch.setattr(download, "find_sam_checkpoint", lambda model: pytest.fail("it was asked for"))
     assert all(p.requires_grad for p in make(Scratch).network.parameters())
+
+
+def encoder_said_by(made):
+    """What the log says last of the encoder, and what a checkpoint says."""
+    file = f"{made.output_folder}/checkpoint_latest.pth"
+    made.save_checkpoint(file)
+    logged = re.findall(r"Encoder: (.*\S)", Path(made.log_file).read_text())
+    return logged[-1], load_without_code(Path(file))["init_args"]["encoder"]
+
+
+def test_log_and_checkpoints_say_which_weights_the_encoder_has(make, monkeypatch):
+    monkeypatch.setitem(PUBLISHED, sha256(make.file), Published("Some SAM", "CC-BY-4.0", ""))
+    made = make()
+    made.on_train_start()
+    logged, saved = encoder_said_by(made)
+    assert logged == "Some SAM, CC-BY-4.0"
+    assert saved == {"name": "Some SAM", "licence": "CC-BY-4.0", "sha256": sha256_of_tensors(make.sam)}
+
+    make.file.unlink()
+    continued = make(initialized=False)
+    continued.load_checkpoint(f"{made.output_folder}/checkpoint_latest.pth")
+    continued.on_train_start()
+    assert encoder_said_by(continued) == (logged, saved)
+
+
+def test_weights_that_replaced_sams_are_not_called_sams(make):
+    """As nnU-Net's -pretrained_weights does after the trainer is initialised."""
+    made = make()
+    with torch.no_grad():
+        made.bare_network().encoder.pos_embed += 1
+    made.on_train_start()
+    digest = sha256_of_tensors(made.bare_network().sam_weights())
+    assert digest != sha256_of_tensors(make.sam)
+    assert encoder_said_by(made) == (
+        f"unknown encoder, SHA-256 {digest}",
+        {"name": "unknown encoder", "licence": "", "sha256": digest},
+    )
+
+
+def test_a_checkpoint_that_names_no_encoder_is_continued(make):
+    """As those from before encoders were named."""
+    made = make()
+    file = f"{made.output_folder}/checkpoint_latest.pth"
+    made.save_checkpoint(file)
+    made.load_checkpoint(file)
+    made.on_train_start()
+    assert encoder_said_by(made)[0] == f"unknown encoder, SHA-256 {sha256_of_tensors(make.sam)}"
 
 
 class nnUNetTrainerTPMamba_tiny_checkpointed(nnUNetTrainerTPMamba_tiny):
