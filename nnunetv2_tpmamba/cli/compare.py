@@ -7,10 +7,7 @@ one value for all trainers, or one for each.
 
 import argparse
 import os
-import shlex
-import sys
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "-p", nargs="+", default=None)
     add_option(parser, "-f", help="folds (all that every trainer has finished)")
     parser.add_argument(
+        "--results",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folders like nnUNet_results, each with a repeat of the same trainings (nnUNet_results)",
+    )
+    parser.add_argument(
         "--predictions", nargs="+", type=Path, metavar="DIR", help="folders of predictions to compare, instead of -tr"
     )
     parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of the truth of --predictions")
@@ -52,32 +56,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_usage(args)
-    from nnunetv2.configuration import default_num_processes
+    from nnunetv2_tpmamba.comparison.comparison import check_empty, write_comparison
 
-    from nnunetv2_tpmamba.comparison.cache import cache_folder
-    from nnunetv2_tpmamba.comparison.figures import diagrams
-    from nnunetv2_tpmamba.comparison.gather import score_runs
-    from nnunetv2_tpmamba.comparison.overlays import overlays
-    from nnunetv2_tpmamba.comparison.report import write_report
+    check_usage(args)
     from nnunetv2_tpmamba.data.cases import find_images, images_in
 
+    check_empty(args.o, args.overwrite)
     gathered = predictions(args) if args.predictions else trainings(args)
-    images = find_images(find_raw(gathered.dataset_name), gathered.description)
-    if args.images is not None:
+    if args.images is None:
+        images = find_images(find_raw(gathered.dataset_name), gathered.description)
+    else:
         images = images_in(args.images, gathered.description["file_ending"])
-    check_output(args.o, gathered, {path.parent for path in images.values()} | {args.images or gathered.reference})
     tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
-    processes = default_num_processes if args.np is None else args.np
-    results = score_runs(gathered, tolerance, processes, cache_folder())
-    drawn_cases, notes = overlays(results, gathered, images)
-    results = replace(results, notes=(*results.notes, *notes))
-    for note in results.notes:
-        print(f"Note: {note}", flush=True)
-    command = shlex.join(["nnUNetv2_tpmamba", *sys.argv[1:]])
-    write_report(results, {**diagrams(results), **drawn_cases}, command, args.o)
-    print(f"The report is {args.o / 'report.html'}")
+    write_comparison(gathered, tolerance, processes(args.np), images, args.o, log=print)
     return 0
+
+
+def processes(given: int | None) -> int:
+    """How many processes to use: as many as given, or nnU-Net's own choice."""
+    from nnunetv2.configuration import default_num_processes
+
+    return int(default_num_processes) if given is None else given
 
 
 def check_usage(args: argparse.Namespace) -> None:
@@ -90,35 +89,26 @@ def check_usage(args: argparse.Namespace) -> None:
         raise ValueError("--predictions needs --reference, the folder with the truth")
     if args.predictions and (args.d is None) == (args.labels is None):
         raise ValueError("--predictions needs either -d or --labels, whose dataset.json names the classes")
-    for name in ("f", "c", "p"):
+    for name in ("f", "c", "p", "results"):
         if args.predictions and getattr(args, name):
             raise ValueError(
-                f"-{name} is for trainers (-tr); with --predictions, all cases in the folders are compared"
+                f"{'-' if len(name) == 1 else '--'}{name} is for trainers (-tr); with --predictions, all cases in the "
+                "folders are compared"
             )
     for name in ("reference", "labels"):
         if args.tr and getattr(args, name):
             raise ValueError(f"--{name} is for --predictions; with -tr, it is found in the dataset (-d)")
+    if args.results and len({folder.resolve() for folder in args.results}) < len(args.results):
+        raise ValueError(f"--results {' '.join(map(str, args.results))}: give every folder once")
+    for folder in args.results or ():
+        if not folder.is_dir():
+            raise ValueError(f"--results {folder} is no folder; give folders that trainings had as nnUNet_results")
     for folder in (*(args.predictions or ()), args.reference, args.images):
         if folder is not None and not folder.is_dir():
             raise ValueError(f"{folder} is no folder; give a folder whose files have nnU-Net's names")
     for name in ("p", "c"):
         if args.tr and len(getattr(args, name) or [""]) not in (1, len(args.tr)):
             raise ValueError(f"-{name}: give one for all {len(args.tr)} trainers, or one for each")
-    if args.o.exists() and not args.o.is_dir():
-        raise FileExistsError(f"-o {args.o} is a file; name a folder")
-    if args.o.is_dir() and any(args.o.iterdir()) and not args.overwrite:
-        raise FileExistsError(f"-o {args.o} is not empty; name another folder, or replace its report with --overwrite")
-
-
-def check_output(out: Path, gathered: "Gathered", images: Collection[Path]) -> None:
-    """Raise ValueError if the report would lie inside a folder that is read, or such a folder inside the report's."""
-    read = {path.parent for run in gathered.runs for path in run.predictions.values()} | {gathered.reference, *images}
-    for folder in sorted(read):
-        ours, theirs = out.resolve(), folder.resolve()
-        if ours.is_relative_to(theirs):
-            raise ValueError(f"-o {out} lies inside {folder}, which is read; name another folder with -o")
-        if theirs.is_relative_to(ours):
-            raise ValueError(f"{folder}, which is read, lies inside -o {out}; name another folder with -o")
 
 
 def trainings(args: argparse.Namespace) -> "Gathered":
@@ -130,12 +120,12 @@ def trainings(args: argparse.Namespace) -> "Gathered":
     from nnunetv2_tpmamba.comparison.gather import gather_trainings
 
     folder = find_preprocessed(args.d)
-    results = find_results()
+    results = args.results or [find_results()]
     plans, configurations = args.p or [PLANS], args.c or [CONFIGURATION]
     models = [(trainer, of_each(plans, index), of_each(configurations, index)) for index, trainer in enumerate(args.tr)]
     if len(set(models)) < len(models):
         raise ValueError(f"-tr {' '.join(args.tr)}: give every trainer once (or with another -p or -c)")
-    return gather_trainings(named(models), folder, results / folder.name, args.f)
+    return gather_trainings(named(models), folder, [place / folder.name for place in results], args.f)
 
 
 def of_each(values: Sequence[str], index: int) -> str:

@@ -8,7 +8,7 @@ from .results import Results
 from .runs import Cost
 
 EXPLANATION = (
-    "Seconds per epoch and per predicted case are medians of a fold; of several folds, the smallest and the largest. "
+    "Seconds per epoch and per predicted case are medians of a training; of several, the smallest and the largest. "
     "The cases are those of nnU-Net's final validation, each from its beginning to that of the next, while other "
     "processes write label maps; so the time of a single case is not known. On a CPU, peak memory is that of the whole "
     "process."
@@ -17,11 +17,11 @@ EXPLANATION = (
 
 def cost_table(results: Results) -> Table:
     """A row per method: what its trainings and their final validations took."""
-    header = ["", "folds", "epochs", "s per epoch", "hours in all", "parameters", "trained", "checkpoint"]
+    header = ["", "trainings", "epochs", "s per epoch", "hours in all", "parameters", "trained", "checkpoint"]
     header += ["peak memory", "s per predicted case", "peak memory of prediction"]
     rows = []
     for method in results.methods:
-        costs = [run.cost for (name, _), run in results.runs.items() if name == method]
+        costs = [run.cost for (name, _, _), run in results.runs.items() if name == method]
 
         def of(name: str, costs: Sequence[Cost] = costs) -> list[Any]:
             return [value for cost in costs if (value := getattr(cost, name)) is not None]

@@ -23,11 +23,11 @@ EXPLANATION = (
 
 
 def environment_table(results: Results) -> Table:
-    """A row per method, a column for everything that is known of any; several values are those of several folds."""
+    """A row per method, a column for everything that is known of any; several values are those of several trainings."""
     known = [name for name in NAMES if any(name in run.environment for run in results.runs.values())]
     rows = []
     for method in results.methods:
-        runs = [run for (of, _), run in results.runs.items() if of == method]
+        runs = [run for (of, _, _), run in results.runs.items() if of == method]
         rows.append([method, *(", ".join(dict.fromkeys(value(run, name) for run in runs)) for name in known)])
     return Table(["", *(NAMES[name] for name in known)], rows)
 

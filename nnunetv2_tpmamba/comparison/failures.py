@@ -13,7 +13,7 @@ NONE = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Failures:
-    """What went wrong with one class, over the cases of all folds of a group.
+    """What went wrong with one class, over the cases of all trainings of a group.
 
     Args:
         missed: cases in which truth has the class and the prediction has not, of ``present``.
@@ -40,8 +40,8 @@ class Failures:
 
 
 def failures(results: Results, method: str, group: Group, name: str) -> Failures:
-    """Count the failures of a method with one class; a case of several folds counts once for each."""
-    cases = [scores[name] for fold in group.folds for scores in results.scores[method, fold].values()]
+    """Count the failures of a method with one class; a case of several trainings counts once for each."""
+    cases = [scores[name] for scores in results.all_scores(method, group)]
     present = [(values[TRUTH_ML], values[PREDICTION_ML]) for values in cases if values[TRUTH_ML]]
     predicted = [values[PREDICTION_ML] for values in cases if not values[TRUTH_ML]]
     errors = [prediction / truth - 1 for truth, prediction in present]
@@ -82,9 +82,9 @@ def failure_blocks(results: Results) -> list[Block]:
 
 EXPLANATION = (
     "A structure is missed where truth has it and the prediction has no voxel of it, and invented where only the "
-    "prediction has it; both are counted over the cases that could show it, and a case tested in several folds counts "
-    "in each. Error of the volume: predicted minus true volume in percent of the true one, the median and the worst of "
-    "the cases whose truth has the structure; -100 % is a missed one."
+    "prediction has it; both are counted over the cases that could show it, and a case tested by several trainings "
+    "counts in each. Error of the volume: predicted minus true volume in percent of the true one, the median and the "
+    "worst of the cases whose truth has the structure; -100 % is a missed one."
 )
 
 

@@ -15,8 +15,9 @@ Splits = Sequence[Mapping[str, Sequence[str]]]
 
 def unfair(runs: Sequence[Run], splits: Splits | None) -> tuple[str, ...]:
     """Notes on trainings of different length, data or environment, or validated on cases they may have trained on."""
-    epochs = differing("epochs", {(run.method, run.fold): run.cost.epochs for run in runs})
-    iterations = differing("iterations per epoch", {(run.method, run.fold): run.iterations_per_epoch for run in runs})
+    each = {(run.method, run.training): run for run in runs}
+    epochs = differing("epochs", {key: run.cost.epochs for key, run in each.items()})
+    iterations = differing("iterations per epoch", {key: run.iterations_per_epoch for key, run in each.items()})
     return (*epochs, *iterations, *different_data(runs), *different_environments(runs), *leaks(runs, splits or []))
 
 
@@ -25,7 +26,7 @@ def differing(what: str, of_runs: Mapping[tuple[str, str], int | None]) -> list[
 
     Args:
         what: the name of the number.
-        of_runs: the number by method and fold; None where it is not known.
+        of_runs: the number by method and training; None where it is not known.
     """
     if len(set(of_runs.values())) < 2:
         return []
@@ -70,9 +71,9 @@ def leaks(runs: Sequence[Run], splits: Splits) -> list[str]:
             )
             continue
         train = set(splits[int(fold)]["train"])
-        validated = {run.method: train & set(run.predictions) for run in runs if run.fold == fold}
-        if cases := sorted(set().union(*validated.values())):
-            methods = " and ".join(method for method, of_method in validated.items() if of_method)
+        validated = [(run.method, train & set(run.predictions)) for run in runs if run.fold == fold]
+        if cases := sorted(set().union(*(of_run for _, of_run in validated))):
+            methods = " and ".join(dict.fromkeys(method for method, of_run in validated if of_run))
             notes.append(
                 f"The present {SPLITS} lists {', '.join(cases)} for training of fold {fold}, but {methods} validated "
                 "on them: either they were trained on, or the splits have changed since the training."

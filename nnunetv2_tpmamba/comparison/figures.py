@@ -56,7 +56,7 @@ def training_size(results: Results) -> Figure | None:
 
 
 def convergence(results: Results) -> Figure | None:
-    """Draw nnU-Net's pseudo Dice over the epochs, a thin line per fold and a thick one for the mean of the folds.
+    """Draw nnU-Net's pseudo Dice over the epochs, a thin line per training and a thick one for their mean.
 
     Source: figures 1(b) and 4 of the paper.
     """
@@ -65,7 +65,7 @@ def convergence(results: Results) -> Figure | None:
     figure, axes = panels(len(results.groups))
     for ax, group in zip(axes, results.groups, strict=True):
         for method, colour in zip(results.methods, colours(len(results.methods)), strict=True):
-            curves = [curve for fold in group.folds if (curve := results.runs[method, fold].curve)]
+            curves = [curve for key in results.trainings(method, group) if (curve := results.runs[key].curve)]
             for curve in curves:
                 ax.plot(range(1, len(curve) + 1), curve, color=colour, alpha=0.35, linewidth=0.8)
             common = min(map(len, curves), default=0)

@@ -11,11 +11,8 @@ from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold
 from nnunetv2_tpmamba.data.labels import Labels
 from nnunetv2_tpmamba.data.splits import SPLITS
 
-from .cache import score_pairs
 from .fairness import Splits, read_splits, unfair
-from .label_maps import reader_of
-from .metrics import Pair, Scores
-from .results import MEAN, Group, Results
+from .results import Group
 from .runs import Run, begun_folds, model_folder, read_run, unfinished
 
 ALL = "all"  # nnU-Net's fold that trains on all cases, and validates on them too
@@ -42,25 +39,31 @@ class Gathered:
 
 
 def gather_trainings(
-    models: Mapping[str, tuple[str, str, str]], preprocessed: Path, results: Path, folds: Sequence[str] | None
+    models: Mapping[str, tuple[str, str, str]], preprocessed: Path, results: Sequence[Path], folds: Sequence[str] | None
 ) -> Gathered:
-    """Find the runs of some models on one dataset.
+    """Find the trainings of some models on one dataset.
 
     Args:
         models: trainer, plans and configuration of each method.
         preprocessed: nnU-Net's folder of the preprocessed dataset.
-        results: nnU-Net's folder of the dataset's results.
+        results: nnU-Net's folder of the dataset's results; further ones hold repeats of the same trainings.
         folds: the folds to compare; None for all that every model has finished.
 
     Raises:
         ValueError: a model without results, a fold that was asked for and is not finished, a fold given twice, no fold
-            that all models have finished, models of different classes, a damaged or missing file of the dataset.
+            that all models have finished, models of different classes, a repeat that was validated on other cases, a
+            damaged or missing file of the dataset.
     """
     if folds is not None and len(set(folds)) < len(folds):
         raise ValueError(f"-f {' '.join(folds)}: give every fold once")
-    folders = {method: model_folder(results, *model) for method, model in models.items()}
+    places = {
+        f"{method} in {place.parent}" if repeat > 1 else method: (method, repeat, model_folder(place, *model))
+        for repeat, place in enumerate(results, 1)
+        for method, model in models.items()
+    }
+    folders = {name: folder for name, (_, _, folder) in places.items()}
     description = read_description(preprocessed / "dataset.json")
-    labels = {method: labels_of_model(folder) for method, folder in folders.items()}
+    labels = {name: labels_of_model(folder) for name, folder in folders.items()}
     first, *others = labels
     for other in others:
         if labels[other] != labels[first]:
@@ -69,21 +72,37 @@ def gather_trainings(
                 "models of the same classes can be compared"
             )
     chosen, left_out = (folds, ()) if folds is not None else finished_folds(folders)
-    for method, folder in folders.items():
+    for name, folder in folders.items():
         for fold in chosen:
             if reason := unfinished(folder, fold):
-                raise ValueError(f"fold {fold} of {method} {reason}: {folder / f'fold_{fold}'}")
+                raise ValueError(f"fold {fold} of {name} {reason}: {folder / f'fold_{fold}'}")
     ending = description["file_ending"]
-    runs = [read_run(method, folder, fold, ending) for method, folder in folders.items() for fold in chosen]
+    runs = [
+        read_run(method, folder, fold, ending, repeat) for method, repeat, folder in places.values() for fold in chosen
+    ]
+    check_repeats(runs)
     scored_on_training = (f"Fold {ALL} is scored on the cases it was trained on.",) if ALL in chosen else ()
     splits, on_splits = read_splits(preprocessed / SPLITS, chosen)
     groups, on_groups = groups_of(preprocessed / PROTOCOL, chosen, splits)
     notes = (*left_out, *scored_on_training, *on_splits, *on_groups, *unfair(runs, splits))
-    name, reference = preprocessed.name, preprocessed / "gt_segmentations"
+    dataset, reference = preprocessed.name, preprocessed / "gt_segmentations"
     if not reference.is_dir():
         raise ValueError(f"{reference}, the folder of the truth, does not exist; preprocess the dataset again")
-    title = f"{name}: {' and '.join(folders)}"
-    return Gathered(title, runs, labels[first], groups, notes, reference, description, name)
+    title = f"{dataset}: {' and '.join(models)}" + (f", {len(results)} repeats" if len(results) > 1 else "")
+    return Gathered(title, runs, labels[first], groups, notes, reference, description, dataset)
+
+
+def check_repeats(runs: Sequence[Run]) -> None:
+    """Raise ValueError if a repeat was validated on other cases than the first training of its method and fold."""
+    first: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        cases = set(first.setdefault((run.method, run.fold), run).predictions)
+        if others := sorted(cases ^ set(run.predictions)):
+            raise ValueError(
+                f"repeat {run.repeat} of {run.method}, fold {run.fold}, and its first training were not validated on "
+                f"the same cases: {', '.join(others)} only in one of them; a repeat is the same training on the same "
+                "splits, so leave this folder of results out"
+            )
 
 
 def labels_of_model(folder: Path) -> Labels:
@@ -180,76 +199,6 @@ def gather_folders(folders: Mapping[str, Path], reference: Path, description: Ma
         runs.append(Run(method, "", files_of_cases(folder, description["file_ending"])))
     title = f"{' and '.join(folders)} against {reference.name}"
     return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), (), reference, description)
-
-
-def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
-    """Score the cases that the runs of each fold share and whose truth is known.
-
-    Args:
-        tolerance: mm within which surfaces agree, of each class.
-        processes: how many work at the same time.
-        cache: folder where scores are kept.
-
-    Raises:
-        ValueError: a class that has the name of the mean, no common case, files that cannot be compared.
-    """
-    if MEAN in gathered.labels.classes:
-        raise ValueError(
-            f"a class is called {MEAN!r}, which is the name of the mean over classes; give it another name in each "
-            "dataset.json, of the dataset and of the trained models"
-        )
-    truths = files_of_cases(gathered.reference, gathered.description["file_ending"])
-    jobs, notes = common_cases(gathered.runs, truths, gathered.reference)
-    reader = reader_of(gathered.description, (truths[case] for _, case in jobs))
-    classes, ignored = gathered.labels.classes, gathered.labels.ignore_label
-    pairs = [Pair(truths[case], run.predictions[case], classes, ignored, tolerance, reader) for run, case in jobs]
-    scores: dict[tuple[str, str], dict[str, Scores]] = {}
-    for (run, case), of_pair in zip(jobs, score_pairs(pairs, processes, cache), strict=True):
-        scores.setdefault((run.method, run.fold), {})[case] = of_pair
-    return Results(
-        gathered.title,
-        tuple(dict.fromkeys(run.method for run in gathered.runs)),
-        tuple(classes),
-        tolerance,
-        gathered.groups,
-        {(run.method, run.fold): run for run in gathered.runs},
-        scores,
-        (*gathered.notes, *notes),
-    )
-
-
-def common_cases(
-    runs: Sequence[Run], truths: Mapping[str, Path], reference: Path
-) -> tuple[list[tuple[Run, str]], tuple[str, ...]]:
-    """Each run with each case that all runs of its fold have predicted, and notes on the cases left out.
-
-    Args:
-        truths: the file of each case's truth.
-        reference: their folder, for messages.
-
-    Raises:
-        ValueError: the runs of a fold share no case whose truth is known.
-    """
-    by_fold: dict[str, list[Run]] = {}
-    for run in runs:
-        by_fold.setdefault(run.fold, []).append(run)
-    jobs, notes = [], []
-    for fold, of_fold in by_fold.items():
-        place = f" of fold {fold}" if fold else ""
-        common = set.intersection(*(set(run.predictions) for run in of_fold))
-        for run in of_fold:
-            if extra := sorted(set(run.predictions) - common):
-                these = f"the cases {', '.join(extra)}{place}"
-                notes.append(f"{run.method} has {these}, which another method lacks; they are left out.")
-        if untrue := sorted(common - set(truths)):
-            notes.append(f"{reference} has no truth for {', '.join(untrue)}{place}; they are left out.")
-        cases = sorted(common & set(truths))
-        if not cases:
-            raise ValueError(
-                f"there is no case{place} that all methods have predicted and whose truth is in {reference}"
-            )
-        jobs += [(run, case) for run in of_fold for case in cases]
-    return jobs, tuple(notes)
 
 
 def named(labels: Labels) -> str:

@@ -18,6 +18,8 @@ def overlays(
 ) -> tuple[dict[str, tuple[str, bytes]], tuple[str, ...]]:
     """Draw the best, the median and the worst case of the first fold, by the mean Dice of all methods.
 
+    Of repeats, the first one is drawn.
+
     Args:
         images: the image of each case, or its first channel; a case without an image is drawn on black.
 
@@ -40,11 +42,11 @@ def draw_overlays(
     fold = group.folds[0]
     shown = replace(group, folds=(fold,))  # the first of its folds
     ending = gathered.description["file_ending"]
-    dice = {method: results.of_folds_cases(method, fold, "Dice") for method in results.methods}
+    dice = {method: results.of_its_cases((method, fold, 1), "Dice") for method in results.methods}
     ranks = ranked({case: statistics.fmean(of[case] for of in dice.values()) for case in dice[results.methods[0]]})
     cases, not_found, notes = [], [], []
     for case, rank in ranks.items():
-        files = {f"{m}, Dice {dice[m][case]:.3f}": results.runs[m, fold].predictions[case] for m in results.methods}
+        files = {f"{m}, Dice {dice[m][case]:.3f}": results.runs[m, fold, 1].predictions[case] for m in results.methods}
         image = images[case] if case in images and images[case].is_file() else None
         truth = gathered.reference / f"{case}{ending}"
         cases.append(read_case_picture(f"{rank}{case}", image, truth, files, gathered.description))

@@ -13,8 +13,6 @@ from .families import Family, Key, compare_all
 from .metrics import METRICS
 from .results import Group, Results, nanmean
 
-ONLY_REPEAT = 1  # every training is the first of its kind
-
 
 def write_records(results: Results, folder: Path) -> None:
     """Write ``per_case.csv`` and ``summary.json``."""
@@ -27,10 +25,10 @@ def per_case(results: Results) -> list[list[Any]]:
     """A line per method, fold, case, class and metric; no value where a class is absent, "inf" for an infinite one."""
     draws = {fold: draw for group in results.groups for fold, draw in group.draws.items()}
     rows: list[list[Any]] = [["method", "fold", "draw", "repeat", "case", "class", "metric", "value"]]
-    for (method, fold), cases in results.scores.items():
+    for (method, fold, repeat), cases in results.scores.items():
         for case, scores in cases.items():
             for name, values in scores.items():
-                of = (method, fold, draws.get(fold, ""), ONLY_REPEAT, case, name)
+                of = (method, fold, draws.get(fold, ""), repeat, case, name)
                 rows += [[*of, quantity, "" if math.isnan(value) else value] for quantity, value in values.items()]
     return rows
 
@@ -69,7 +67,7 @@ def summary(results: Results) -> dict[str, Any]:
             for group in results.groups
         ],
         "cost": {
-            method: {fold: asdict(run.cost) for (name, fold), run in results.runs.items() if name == method}
+            method: {run.training: asdict(run.cost) for (name, _, _), run in results.runs.items() if name == method}
             for method in results.methods
         },
         "environment": {

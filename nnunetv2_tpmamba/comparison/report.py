@@ -17,7 +17,13 @@ from .surfaces import implementation
 PICTURES = ("training_size.png", "convergence.png", "paired.png", "ranks.png", "overlays.png")  # all there can be
 
 
-def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], command: str, folder: Path) -> None:
+def write_report(
+    results: Results,
+    pictures: Mapping[str, tuple[str, bytes]],
+    command: str,
+    folder: Path,
+    further: Sequence[Block] = (),
+) -> None:
     """Write ``report.html``, ``report.md`` with its pictures, ``per_case.csv`` and ``summary.json``.
 
     A picture that an earlier report left in ``folder`` is removed if this report has none of its name.
@@ -25,8 +31,9 @@ def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], co
     Args:
         pictures: caption and PNG by file name, which is one of ``PICTURES``.
         command: the command that made the report.
+        further: what the report says besides.
     """
-    blocks = report(results, [Picture(name, *picture) for name, picture in pictures.items()], command)
+    blocks = report(results, [Picture(name, *picture) for name, picture in pictures.items()], command, further)
     folder.mkdir(parents=True, exist_ok=True)
     for name in set(PICTURES) - set(pictures):
         (folder / name).unlink(missing_ok=True)
@@ -37,7 +44,7 @@ def write_report(results: Results, pictures: Mapping[str, tuple[str, bytes]], co
     write_records(results, folder)
 
 
-def report(results: Results, pictures: Sequence[Picture], command: str) -> list[Block]:
+def report(results: Results, pictures: Sequence[Picture], command: str, further: Sequence[Block] = ()) -> list[Block]:
     """The whole report as blocks of a document."""
     blocks: list[Block] = [Heading(results.title, 1)]
     if results.notes:
@@ -49,6 +56,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
     blocks += failure_blocks(results)
     if len(results.methods) > 1:
         blocks += case_by_case(results)
+    blocks += further
     if any(run.cost != Cost() for run in results.runs.values()):
         blocks += [Heading("Cost"), Paragraph(costs.EXPLANATION), costs.cost_table(results)]
     if any(run.environment for run in results.runs.values()):
@@ -60,7 +68,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str) -> list[
 
 def group_heading(results: Results, group: Group) -> str:
     """The title of a group, its folds if it has any, and the number of cases each was tested on."""
-    counts = [len(results.scores[results.methods[0], fold]) for fold in group.folds]
+    counts = [len(results.scores[results.methods[0], fold, 1]) for fold in group.folds]
     cases = f"{one_or_range(counts)} test case{'s' * (counts != [1])}{' each' * (len(counts) > 1)}"
     return f"{group.named} ({cases})"
 

@@ -41,7 +41,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Run:
-    """One fold of one method.
+    """One training of one fold of one method.
 
     Args:
         predictions: the predicted file of each case.
@@ -49,6 +49,7 @@ class Run:
         data: text that two runs share if they were prepared from the same data; empty where no file says it.
         iterations_per_epoch: None where no file says it.
         environment: versions, device and pretrained weights by name, as far as they are known.
+        repeat: which of the repeats of the same training it is, counted from 1.
     """
 
     method: str
@@ -59,6 +60,12 @@ class Run:
     data: str = ""
     iterations_per_epoch: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    repeat: int = 1
+
+    @property
+    def training(self) -> str:
+        """The fold, and which repeat of its training it is if it is not the first."""
+        return self.fold + (f", repeat {self.repeat}" if self.repeat > 1 else "")
 
 
 def model_folder(results: Path, trainer: str, plans: str, configuration: str) -> Path:
@@ -92,12 +99,13 @@ def begun_folds(folder: Path) -> list[str]:
     return sorted(folds, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
 
 
-def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
+def read_run(method: str, folder: Path, fold: str, ending: str, repeat: int = 1) -> Run:
     """Read what nnU-Net wrote for one fold; of a checkpoint only tensors, numbers and texts are loaded.
 
     Args:
         folder: nnU-Net's folder of the model.
         ending: how the names of label maps end.
+        repeat: which of the repeats of the same training it is, counted from 1.
     """
     fold_folder = folder / f"fold_{fold}"
     validation = fold_folder / "validation"
@@ -114,6 +122,7 @@ def read_run(method: str, folder: Path, fold: str, ending: str) -> Run:
         fingerprint.read_text(errors="replace") if fingerprint.is_file() else "",
         known(lambda: int(read_json(debug)["num_iterations_per_epoch"])),
         (known(lambda: environment_of_any_trainer(read_json(debug))) or {}) | read_environment(log),
+        repeat,
     )
 
 

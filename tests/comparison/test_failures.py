@@ -22,7 +22,7 @@ def make_results(volumes=VOLUMES, folds=("0",)):
         }
         for index in range(4)
     }
-    by_run = {("m", fold): scores for fold in folds}
+    by_run = {("m", fold, 1): scores for fold in folds}
     return Results("", ("m",), tuple(volumes), {}, (Group("", folds),), {}, by_run)
 
 

@@ -1,11 +1,13 @@
 """Which folds are compared and how they are grouped, on folders that hold no images."""
 
 import json
+import shutil
 
 import pytest
 
-from nnunetv2_tpmamba.comparison.gather import common_cases, gather_folders, gather_trainings, groups_of, score_runs
+from nnunetv2_tpmamba.comparison.gather import gather_folders, gather_trainings, groups_of
 from nnunetv2_tpmamba.comparison.runs import Run
+from nnunetv2_tpmamba.comparison.scoring import common_cases, score_runs
 from nnunetv2_tpmamba.data.few_shot import few_shot_folds
 
 DESCRIPTION = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "one": 1}, "file_ending": ".nii.gz"}
@@ -36,7 +38,8 @@ class Trainings:
             (self.model(trainer) / f"fold_{fold}" / "validation" / "v.nii.gz").touch()
 
     def gather(self, *trainers, folds=None):
-        return gather_trainings({name: (name, "P", "C") for name in trainers}, self.preprocessed, self.results, folds)
+        models = {name: (name, "P", "C") for name in trainers}
+        return gather_trainings(models, self.preprocessed, [self.results], folds)
 
 
 @pytest.fixture
@@ -196,3 +199,36 @@ def test_a_case_that_one_of_three_methods_lacks_is_left_out_of_all(tmp_path):
         "a has the cases v, x of fold 0, which another method lacks; they are left out.",
         "b has the cases v of fold 0, which another method lacks; they are left out.",
     )
+
+
+class TestRepeats:
+    def repeat(self, trainings, *folds, case="v"):
+        """A second folder of results of A; where it is."""
+        again = trainings.results / "repeat_2"
+        shutil.copytree(trainings.model("A"), again / "A__P__C")
+        for fold in folds:
+            shutil.rmtree(again / "A__P__C" / f"fold_{fold}")
+        for path in again.glob("A__P__C/fold_*/validation/v.nii.gz"):
+            path.rename(path.with_name(f"{case}.nii.gz"))
+        return again
+
+    def gather(self, trainings, again):
+        return gather_trainings({"A": ("A", "P", "C")}, trainings.preprocessed, [trainings.results, again], None)
+
+    def test_all_have_their_number(self, trainings):
+        trainings.train("A", 0, 1)
+        gathered = self.gather(trainings, self.repeat(trainings))
+        assert [(run.fold, run.repeat) for run in gathered.runs] == [("0", 1), ("1", 1), ("0", 2), ("1", 2)]
+        assert gathered.title == "Dataset009_Few: A, 2 repeats"
+        assert {path.parts[-5] for run in gathered.runs[2:] for path in run.predictions.values()} == {"repeat_2"}
+
+    def test_a_fold_that_one_lacks_is_left_out(self, trainings):
+        trainings.train("A", 0, 1)
+        gathered = self.gather(trainings, self.repeat(trainings, 1))
+        assert folds_of(gathered) == [("0",)]
+        assert f"Fold 1 is left out: A in {trainings.results} was not trained." in gathered.notes
+
+    def test_other_cases_are_refused(self, trainings):
+        trainings.train("A", 0)
+        with pytest.raises(ValueError, match=r"repeat 2 of A, fold 0, .* not validated on the same cases: v, w only"):
+            self.gather(trainings, self.repeat(trainings, case="w"))

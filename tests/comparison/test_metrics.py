@@ -136,7 +136,7 @@ def test_means_are_those_of_nnunet_to_the_last_digit(tmp_path, absent, ignore_la
         str(tmp_path / "t"), str(tmp_path / "p"), str(summary), SimpleITKIO(), ".nii.gz", [1, 2, 3], ignore_label, 1
     )
     theirs = load_summary_json(str(summary))
-    results = Results("", ("m",), tuple(classes), {}, (Group("", ("0",)),), {}, {("m", "0"): scores})
+    results = Results("", ("m",), tuple(classes), {}, (Group("", ("0",)),), {}, {("m", "0", 1): scores})
     ours = results.of_fold("m", "0", "Dice")
     assert ours == {name: theirs["mean"][value]["Dice"] for name, value in classes.items()} | {
         MEAN: theirs["foreground_mean"]["Dice"]

@@ -9,9 +9,10 @@ import pytest
 import SimpleITK
 from support.trained_datasets import CASES, DESCRIPTION, Datasets
 
-from nnunetv2_tpmamba.comparison.gather import gather_folders, score_runs
+from nnunetv2_tpmamba.comparison.gather import gather_folders
 from nnunetv2_tpmamba.comparison.overlays import overlays, ranked
 from nnunetv2_tpmamba.comparison.results import Group
+from nnunetv2_tpmamba.comparison.scoring import score_runs
 from nnunetv2_tpmamba.data.cases import images_in
 
 

@@ -37,8 +37,8 @@ def make_results(methods=("A", "B"), groups=FOLDS, cases=4, absent=(), seed=0):
     runs, scores = {}, {}
     for method in methods:
         for fold in [fold for group in groups for fold in group.folds]:
-            runs[method, fold] = Run(method, fold, {}, tuple(generator.random(5 + int(fold or 0))) if fold else ())
-            scores[method, fold] = {
+            runs[method, fold, 1] = Run(method, fold, {}, tuple(generator.random(5 + int(fold or 0))) if fold else ())
+            scores[method, fold, 1] = {
                 f"case_{i}": {
                     name: dict.fromkeys(QUANTITIES, math.nan)
                     if (i, name) in absent
@@ -80,7 +80,7 @@ class TestDiagrams:
     def test_convergence_shows_each_curve_and_their_mean_as_far_as_all_go(self):
         results = make_results()
         ax = convergence(results).axes[1]
-        curves = [results.runs["B", fold].curve for fold in "12"]
+        curves = [results.runs["B", fold, 1].curve for fold in "12"]
         assert [list(line.get_ydata()) for line in ax.lines][3:5] == [list(curve) for curve in curves]
         assert lines(ax)["B"] == [np.mean(values) for values in zip(*curves, strict=False)]
 
@@ -159,7 +159,7 @@ class TestTables:
     def test_the_number_of_cases_with_each_class(self):
         results = make_results(groups=PLAIN, absent=[(0, "liver"), (0, "spleen"), (2, "liver")])
         assert score_table(results, PLAIN[0], METRICS["Dice"]).rows[-1] == ["cases", "3", "2", "3"]
-        results.scores["B", ""]["case_2"]["liver"]["Dice"] = 0.0  # B finds what is not there
+        results.scores["B", "", 1]["case_2"]["liver"]["Dice"] = 0.0  # B finds what is not there
         assert score_table(results, PLAIN[0], METRICS["Dice"]).rows[-1] == ["cases", "3", "2 to 3", "3"]
 
     @pytest.mark.parametrize("cases", [1, 2])
@@ -172,7 +172,7 @@ class TestTables:
 
     def test_infinite_distances_are_counted_beside_the_mean_of_the_others(self):
         results = make_results(["A"], PLAIN, absent=[(3, "spleen")])
-        of = results.scores["A", ""]
+        of = results.scores["A", "", 1]
         for case, values in enumerate([(2.0, math.inf), (4.0, math.inf), (math.inf, math.inf), (6.0, None)]):
             for name, value in zip(CLASSES, values, strict=True):
                 if value is not None:

@@ -8,9 +8,9 @@ from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
 
 
 def make_results(scores, classes=("liver", "spleen")):
-    """``scores``: for each method and fold, of each case a number for each class, its Dice and HD95; NSD is half."""
+    """``scores``: for each method and fold (and repeat), a number for each case and class: Dice, HD95, twice NSD."""
     of_classes = {
-        key: {
+        (*key, 1)[:3]: {
             case: {
                 name: {"Dice": dice, "NSD": dice / 2, "HD95": dice} for name, dice in zip(classes, values, strict=True)
             }
@@ -18,8 +18,8 @@ def make_results(scores, classes=("liver", "spleen")):
         }
         for key, cases in scores.items()
     }
-    methods = tuple(dict.fromkeys(method for method, _ in scores))
-    folds = tuple(dict.fromkeys(fold for _, fold in scores))
+    methods = tuple(dict.fromkeys(method for method, *_ in scores))
+    folds = tuple(dict.fromkeys(fold for _, fold, *_ in scores))
     return Results("", methods, classes, dict.fromkeys(classes, 1.0), (Group("", folds),), {}, of_classes)
 
 

@@ -56,8 +56,8 @@ def test_other_classes_are_not_btcv(names):
 def results_of(methods, classes, groups):
     folds = [fold for group in groups for fold in group.folds]
     scores = {
-        (method, fold): {
-            case: dict.fromkeys(classes, (0.5 + 0.01 * index + 0.1 * (case == "b"), 0.0)) for case in ("a", "b")
+        (method, fold, 1): {
+            case: {name: {"Dice": 0.5 + 0.01 * index + 0.1 * (case == "b")} for name in classes} for case in ("a", "b")
         }
         for index, method in enumerate(methods)
         for fold in folds
