@@ -41,9 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", type=Path, metavar="DIR", help="folder of the truth of --predictions")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images, for the pictures")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="dataset.json of --predictions, if there is no -d")
-    parser.add_argument(
-        "-o", type=Path, default=Path("tpmamba_comparison"), metavar="DIR", help="folder to write (tpmamba_comparison)"
-    )
+    add_report_options(parser, Path("tpmamba_comparison"))
+
+
+def add_report_options(parser: argparse.ArgumentParser, out: Path) -> None:
+    """Add the options of whatever writes a report.
+
+    Args:
+        out: where the report is written unless the user says otherwise.
+    """
+    parser.add_argument("-o", type=Path, default=out, metavar="DIR", help=f"folder to write ({out})")
     parser.add_argument(
         "--tolerance",
         nargs="+",

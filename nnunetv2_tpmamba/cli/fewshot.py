@@ -61,7 +61,7 @@ def add_draw_options(parser: argparse._ActionsContainer) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.study.few_shot_splits import draw_folds, write_splits
     from nnunetv2_tpmamba.study.plan import Study
-    from nnunetv2_tpmamba.study.script import training_script
+    from nnunetv2_tpmamba.study.script import compare_command, training_script
 
     folder = find_preprocessed(args.d)
     if args.script not in (None, "-"):
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     print_folds(folds, args.tr)
     if args.script is not None:
         study = Study(folder.name, tuple(args.tr), tuple(folds), args.seed, 1, args.c, args.p)
-        text = training_script(study, args.device)
+        text = training_script(study, args.device, compare_command(study))
         if args.script == "-":
             print(f"\n{text}", end="")
         else:

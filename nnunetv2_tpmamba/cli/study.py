@@ -2,7 +2,8 @@
 
 plan draws the folds as fewshot does, writes what is trained on them (study.json, beside nnU-Net's splits), and one
 script of all trainings, for a shell or for a Slurm array. status shows which trainings are finished, run, have stopped
-or have not started, by what nnU-Net writes.
+or have not started, by what nnU-Net writes. report compares the finished ones, with the numbers that the paper prints
+beside them where the classes are BTCV's.
 """
 
 import argparse
@@ -15,14 +16,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from nnunetv2_tpmamba.data.folders import find_preprocessed
+from nnunetv2_tpmamba.data.folders import find_preprocessed, find_raw
 
+from .compare import add_report_options, processes, tolerances
 from .console import termination_as_interrupt
 from .fewshot import add_draw_options, check_script, how_to_train, print_folds
 from .options import add_option, positive
 
 HELP = "plan the trainings of the paper's tables on few-shot splits, and see how far they are"
 SCRIPT = "study.sh"
+REPORT = Path("tpmamba_study")
 COLOURS = {"finished": 32, "running": 36, "stopped": 31, "other cases": 35, "not started": 2}  # of ECMA-48
 NARROWEST, WIDTH = 60, 100  # characters of a line
 
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     _add_plan(_part(parts, "plan", plan, "write splits, study.json and the script of all trainings"))
     _add_status(_part(parts, "status", show_status, "show how far every training is"))
+    _add_report(_part(parts, "report", report, "compare what is finished, beside the paper's printed numbers"))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +75,11 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add_option(parser, "-d")
+    add_report_options(parser, REPORT)
+
+
 def plan(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.study import estimate
     from nnunetv2_tpmamba.study.few_shot_splits import draw_folds, write_splits
@@ -86,7 +95,8 @@ def plan(args: argparse.Namespace) -> int:
     check_plans(folder, trainers, args.c, args.p)
     folds = draw_folds(folder, args.test, args.n, args.draws, args.seed)
     study = Study(folder.name, tuple(trainers), tuple(folds), args.seed, args.repeats, args.c, args.p)
-    script = training_script(study, args.device)
+    then = ["nnUNetv2_tpmamba", "study", "report", "-d", study.dataset]
+    script = training_script(study, args.device, then)
     check_script(args.script, args.overwrite or holds(args.script, script))
     if not args.overwrite:
         check_plan(folder, study)
@@ -123,6 +133,21 @@ def show_status(args: argparse.Namespace) -> int:
         width = max(NARROWEST, shutil.get_terminal_size((WIDTH, 0)).columns)
         print(as_text(status, paint if has_colours() else lambda text, state: text, width))
     return 1 if status.missing else 0
+
+
+def report(args: argparse.Namespace) -> int:
+    from nnunetv2_tpmamba.comparison.comparison import check_empty, write_comparison
+    from nnunetv2_tpmamba.data.cases import find_images
+    from nnunetv2_tpmamba.study.beside_the_paper import beside_the_paper
+    from nnunetv2_tpmamba.study.finished import gather_finished
+
+    check_empty(args.o, args.overwrite)
+    folder = find_preprocessed(args.d)
+    gathered = gather_finished(folder, time.time())
+    tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
+    images = find_images(find_raw(folder.name), gathered.description)
+    write_comparison(gathered, tolerance, processes(args.np), images, args.o, log=print, further=beside_the_paper)
+    return 0
 
 
 def has_colours() -> bool:

@@ -15,7 +15,7 @@ from .statistics import DIGITS, Paired, compare_paired
 class CaseScores:
     """All scores of one metric in one group.
 
-    A test is a case in a fold; a case that several draws were tested on is several tests.
+    A test is a case with one training; a case that several draws or repeats were tested on is several tests.
 
     Args:
         values: ``(methods, tests, classes)``; NaN where truth and prediction lack the class, infinite where one of the
@@ -32,12 +32,17 @@ class CaseScores:
     @classmethod
     def of(cls, results: Results, group: Group, metric: str) -> "CaseScores":
         """Collect the scores of a group."""
-        tests = [(fold, case) for fold in group.folds for case in results.scores[results.methods[0], fold]]
+        first = results.methods[0]
+        trainings = results.trainings(first, group)
+        tests = [(fold, repeat, case) for _, fold, repeat in trainings for case in results.scores[first, fold, repeat]]
         values = [
-            [[results.scores[method, fold][case][name][metric] for name in results.classes] for fold, case in tests]
+            [
+                [results.scores[method, fold, repeat][case][name][metric] for name in results.classes]
+                for fold, repeat, case in tests
+            ]
             for method in results.methods
         ]
-        cases = np.array([case for _, case in tests])
+        cases = np.array([case for _, _, case in tests])
         of_case = (cases[:, None] == np.unique(cases)).astype(float)
         return cls(results.methods, results.classes, np.array(values), of_case, METRICS[metric].higher_is_better)
 
@@ -45,7 +50,7 @@ class CaseScores:
         """Compare two methods case by case, by the mean over classes or by one class.
 
         A distance that is infinite for one of the two is left out for both, so that both means are of the same classes.
-        Draws tested on one case are averaged, because they are no independent pairs.
+        Draws and repeats tested on one case are averaged, because they are no independent pairs.
         """
         values = self.values[[self.methods.index(baseline), self.methods.index(method)]]
         if name != MEAN:
@@ -56,7 +61,7 @@ class CaseScores:
         return compare_paired(first, other, self.higher_is_better)
 
     def ranks(self) -> np.ndarray:
-        """Mean rank of each method on each case, over its structures and draws; 1 is the best.
+        """Mean rank of each method on each case, over its structures and trainings; 1 is the best.
 
         The methods are ranked on every structure of every test, and equal ones share their mean rank. Where a structure
         is rightly absent a method is first, and with an infinite distance last; the structures that all methods rightly
@@ -73,7 +78,7 @@ class CaseScores:
         return of_cases[:, ~np.isnan(of_cases).any(axis=0)]
 
     def of_cases(self, of_tests: np.ndarray) -> np.ndarray:
-        """Average the draws of each case.
+        """Average the trainings that were tested on each case.
 
         Shape:
             input ``(methods, tests)``, output ``(methods, cases)``.

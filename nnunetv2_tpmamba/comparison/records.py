@@ -12,6 +12,7 @@ from .failures import failures_of_group
 from .families import Family, Key, compare_all
 from .metrics import METRICS
 from .results import Group, Results, nanmean
+from .spread import spread
 
 
 def write_records(results: Results, folder: Path) -> None:
@@ -57,6 +58,10 @@ def summary(results: Results) -> dict[str, Any]:
                     }
                     for method in results.methods
                 },
+                "spread": {
+                    method: {metric: asdict(spread(results, method, group, metric)) for metric in METRICS}
+                    for method in results.methods
+                },
                 "failures": {
                     method: {name: asdict(of_class) for name, of_class in of.items()}
                     for method, of in failures_of_group(results, group).items()
@@ -71,7 +76,9 @@ def summary(results: Results) -> dict[str, Any]:
             for method in results.methods
         },
         "environment": {
-            method: {fold: dict(run.environment) for (name, fold), run in results.runs.items() if name == method}
+            method: {
+                run.training: dict(run.environment) for (name, _, _), run in results.runs.items() if name == method
+            }
             for method in results.methods
         },
     }

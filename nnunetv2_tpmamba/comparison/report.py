@@ -12,6 +12,7 @@ from .paired_tables import case_by_case
 from .records import write_records
 from .results import MEAN, Group, Mean, Results
 from .runs import Cost
+from .spread import spread_blocks
 from .surfaces import implementation
 
 PICTURES = ("training_size.png", "convergence.png", "paired.png", "ranks.png", "overlays.png")  # all there can be
@@ -56,6 +57,7 @@ def report(results: Results, pictures: Sequence[Picture], command: str, further:
     blocks += failure_blocks(results)
     if len(results.methods) > 1:
         blocks += case_by_case(results)
+    blocks += spread_blocks(results)
     blocks += further
     if any(run.cost != Cost() for run in results.runs.values()):
         blocks += [Heading("Cost"), Paragraph(costs.EXPLANATION), costs.cost_table(results)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nnunetv2_tpmamba.comparison.document import Block, Heading, Paragraph, Table
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
+from nnunetv2_tpmamba.trainers import catalogue
 from nnunetv2_tpmamba.trainers.paper import ORGANS, REVISITED, organs_of_table_1
 from nnunetv2_tpmamba.trainers.row import Row
 
@@ -21,12 +22,9 @@ SHORT = dict(
 """Names of BTCV's classes in other people's ``dataset.json``."""
 
 
-def beside_the_paper(results: Results, rows: Mapping[str, Row]) -> list[Block]:
-    """A table for each number of training cases that the paper has, and what others measured of the same networks.
-
-    Args:
-        rows: what the paper prints of a method, for those of ``results.methods`` of which it prints something.
-    """
+def beside_the_paper(results: Results) -> list[Block]:
+    """A table for each number of training cases that the paper has, and what others measured of the same networks."""
+    rows = {name: trainer.row for name, trainer in catalogue.rows().items() if trainer.row}
     organs = organs_of(results.classes)
     if organs is None:
         return [

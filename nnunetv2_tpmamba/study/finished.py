@@ -1,9 +1,14 @@
 """What of a study can be compared before all of it is finished."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nnunetv2_tpmamba.comparison.gather import Gathered, gather_trainings
+from nnunetv2_tpmamba.data.folders import results_of_repeat
 
 from .plan import Study, Training
+from .status import read_status
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,35 @@ class Finished:
     folds: tuple[str, ...]
     repeats: int
     left_out: tuple[str, ...]
+
+
+def gather_finished(folder: Path, now: float) -> Gathered:
+    """Gather the largest finished part of the study of a dataset; its notes name the rest.
+
+    Args:
+        folder: the dataset's folder in nnUNet_preprocessed.
+        now: seconds since 1970.
+
+    Raises:
+        FileNotFoundError: no study was planned.
+        OSError: nnUNet_results is not set.
+        ValueError: no training is finished, or a file of the study, the dataset or a training is damaged.
+    """
+    status = read_status(folder, now)
+    study = status.study
+    part = largest_finished(
+        study, [training for training, progress in status.trainings if progress.state == "finished"]
+    )
+    gathered = gather_trainings(
+        {row: (row, study.plans, study.configuration) for row in part.rows},
+        folder,
+        [results_of_repeat(repeat) / study.dataset for repeat in range(1, part.repeats + 1)],
+        part.folds,
+    )
+    size = f"{len(part.rows)} of {len(study.rows)} rows, {len(part.folds)} of {len(study.folds)} folds"
+    size += f", {part.repeats} of {study.repeats} repeats" if study.repeats > 1 else ""
+    notes = (*part.left_out, *status.missing, *gathered.notes)
+    return replace(gathered, title=f"{study.dataset}: {size}", notes=notes)
 
 
 def largest_finished(study: Study, finished: Collection[Training]) -> Finished:
@@ -45,8 +79,11 @@ def largest_finished(study: Study, finished: Collection[Training]) -> Finished:
     if not blocks:
         raise ValueError("of no training of the study the first repeat is finished, which a report begins with")
     rows, chosen, repeats = max(blocks, key=lambda block: (len(block[0]) * len(block[1]) * block[2], len(block[0])))
-    rest = [each for each in study.trainings() if not (each.row in rows and str(each.fold.fold) in chosen)]
-    rest += [each for each in study.trainings() if each not in rest and each.repeat > repeats]
+    rest = [
+        each
+        for each in study.trainings()
+        if not (each.row in rows and str(each.fold.fold) in chosen and each.repeat <= repeats)
+    ]
     return Finished(rows, chosen, repeats, tuple(_sentences(rest, finished)))
 
 

@@ -17,7 +17,7 @@ class _ShellTemplate(Template):
     delimiter = "%"  # a dollar sign is the shell's
 
 
-def training_script(study: Study, device: str | None) -> str:
+def training_script(study: Study, device: str | None, then: Sequence[str]) -> str:
     """Write a bash script of all trainings, which runs one of them as a Slurm array task, else one after the other.
 
     When the script is run again, it leaves finished trainings alone and continues the others from their last
@@ -27,18 +27,23 @@ def training_script(study: Study, device: str | None) -> str:
     Args:
         study: what to train.
         device: what ``nnUNetv2_train`` takes as ``-device``; None leaves the choice to nnU-Net.
+        then: the command that shows the results, for the comment on the last line.
     """
     trainings = study.trainings()
-    rows = study.rows
-    compare = ["nnUNetv2_tpmamba", "compare", "-d", study.dataset, "-tr", *rows, "-c", study.configuration]
     return _ShellTemplate(TEMPLATE.read_text(encoding="utf-8")).substitute(
         count=len(trainings),
         last=len(trainings) - 1,
         trainings=_elements([_command(study, training, device) for training in trainings]),
         folders=_elements([str(study.folder(training)) for training in trainings]),
         preempted=PREEMPTED,
-        compare=shlex.join([*compare, *_plans_option(study)]).replace("\n", " "),  # a second line would be no comment
+        then=shlex.join(then).replace("\n", " "),  # a second line would be no comment
     )
+
+
+def compare_command(study: Study) -> list[str]:
+    """The command that compares the trainings of all rows."""
+    compare = ["nnUNetv2_tpmamba", "compare", "-d", study.dataset, "-tr", *study.rows, "-c", study.configuration]
+    return [*compare, *_plans_option(study)]
 
 
 def _command(study: Study, training: Training, device: str | None) -> str:

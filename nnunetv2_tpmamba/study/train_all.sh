@@ -67,4 +67,4 @@ if [ "${#failed[@]}" -gt 0 ]; then
     for each in "${failed[@]}"; do echo "  $each" >&2; done
     exit 1
 fi
-# then: %compare
+# then: %then

@@ -15,7 +15,7 @@ def make_scores(scores, metric="Dice"):
     """``scores``: for each method and fold, of each case a number for each class."""
     classes = ("liver", "spleen")
     of_classes = {
-        key: {
+        (*key, 1): {
             case: {name: {metric: value} for name, value in zip(classes, values, strict=True)}
             for case, values in cases.items()
         }

@@ -26,7 +26,7 @@ def test_what_differs_is_named():
 
 def test_the_table_has_what_is_known_of_any_training():
     second = replace(OURS, environment=SAM | {"device": "H100"})
-    runs = {("ours", "0"): OURS, ("ours", "1"): second, ("stock", "0"): STOCK}
+    runs = {("ours", "0", 1): OURS, ("ours", "1", 1): second, ("stock", "0", 1): STOCK}
     table = environment_table(Results("", ("ours", "stock"), (), {}, (Group("", ("0", "1")),), runs, {}))
     assert table.header == ["", "PyTorch", "device", "weights of the encoder"]
     assert table.rows == [

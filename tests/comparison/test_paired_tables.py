@@ -27,7 +27,7 @@ def make_results(gains=(0.0, 0.1), cases=20, absent=(), groups=PLAIN, classes=CL
         truth = generator.uniform(0.4, 0.6, (cases, len(classes)))
         for method, gain in enumerate(gains):
             noise = generator.normal(0, 0.01, truth.shape)
-            scores[f"method {method}", fold] = {
+            scores[f"method {method}", fold, 1] = {
                 f"case_{i}": {
                     name: dict.fromkeys(
                         (*METRICS, *VOLUMES), math.nan if (i, name) in absent else truth[i, j] + gain + noise[i, j]
@@ -36,8 +36,8 @@ def make_results(gains=(0.0, 0.1), cases=20, absent=(), groups=PLAIN, classes=CL
                 }
                 for i in range(cases)
             }
-    methods = tuple(dict.fromkeys(method for method, _ in scores))
-    runs = {key: Run(*key, {}, ()) for key in scores}
+    methods = tuple(dict.fromkeys(method for method, *_ in scores))
+    runs = {key: Run(*key[:2], {}, ()) for key in scores}
     return Results("title", methods, classes, dict.fromkeys(classes, 1.0), groups, runs, scores)
 
 

@@ -113,7 +113,7 @@ class TestDiagrams:
     def test_ranks_of_methods_that_never_differ_can_be_drawn(self):
         results = make_results("ABC")
         for method in "BC":
-            results.scores.update({(method, fold): results.scores["A", fold] for fold in "012"})
+            results.scores.update({(method, fold, 1): results.scores["A", fold, 1] for fold in "012"})
         assert mean_ranks(results)
         assert mean_ranks(make_results("AB")) is None
 

@@ -71,7 +71,7 @@ SIX = Group("6 training cases", ("1", "2"), 6)
 
 def test_printed_and_measured_stand_below_each_other():
     shuffled = (*MONAI_NAMES[5:], *MONAI_NAMES[:5])
-    blocks = beside_the_paper(results_of(METHODS, shuffled, [SIX, Group("5 training cases", ("3",), 5)]), ROWS)
+    blocks = beside_the_paper(results_of(METHODS, shuffled, [SIX, Group("5 training cases", ("3",), 5)]))
     (table, _) = (block for block in blocks if isinstance(block, Table))
     lines = {line[0]: line[1:] for line in table.rows}
     assert table.header == ["", "mean", *shuffled]
@@ -91,6 +91,6 @@ def test_printed_and_measured_stand_below_each_other():
 
 
 def test_of_other_classes_nothing_is_printed():
-    blocks = beside_the_paper(results_of(METHODS, ORGANS[:5], [SIX]), ROWS)
+    blocks = beside_the_paper(results_of(METHODS, ORGANS[:5], [SIX]))
     assert not [block for block in blocks if isinstance(block, Table)]
     assert "this data set has other classes" in blocks[-1].text

@@ -13,7 +13,7 @@ import pytest
 from nnunetv2_tpmamba.config import PREEMPTED
 from nnunetv2_tpmamba.data.few_shot import few_shot_folds
 from nnunetv2_tpmamba.study.plan import Study
-from nnunetv2_tpmamba.study.script import TEMPLATE, training_script
+from nnunetv2_tpmamba.study.script import TEMPLATE, compare_command, training_script
 
 DATASET = "Dataset009_Few"
 FOLDS = tuple(few_shot_folds({f"case_{index}": {"organ"} for index in range(6)}, ["case_0"], [2], 2, seed=0))
@@ -27,7 +27,8 @@ while true; do sleep 0.05; done
 
 
 def script(folds=FOLDS, trainers=TRAINERS, configuration="3d_fullres", plans="nnUNetPlans", device=None, repeats=1):
-    return training_script(Study(DATASET, trainers, folds, 0, repeats, configuration, plans), device)
+    study = Study(DATASET, trainers, folds, 0, repeats, configuration, plans)
+    return training_script(study, device, compare_command(study))
 
 
 class Trainings:
