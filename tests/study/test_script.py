@@ -62,6 +62,8 @@ class Trainings:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # a shell in the background ignores SIGINT, and bash cannot trap what was ignored when it began
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, text, **more):
