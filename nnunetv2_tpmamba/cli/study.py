@@ -1,4 +1,4 @@
-"""Plan the paper's whole experiment, and see how far it is.
+"""Plan the paper's whole experiment, see how far it is, and compare what is finished.
 
 plan draws the folds as fewshot does, writes what is trained on them (study.json, beside nnU-Net's splits), and one
 script of all trainings, for a shell or for a Slurm array. status shows which trainings are finished, run, have stopped
@@ -23,7 +23,7 @@ from .console import termination_as_interrupt
 from .fewshot import add_draw_options, check_script, how_to_train, print_folds
 from .options import add_option, positive
 
-HELP = "plan the trainings of the paper's tables on few-shot splits, and see how far they are"
+HELP = "plan the trainings of the paper's tables on few-shot splits, see how far they are, compare them"
 SCRIPT = "study.sh"
 REPORT = Path("tpmamba_study")
 COLOURS = {"finished": 32, "running": 36, "stopped": 31, "other cases": 35, "not started": 2}  # of ECMA-48
