@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
         console.say(f"\nDice of the unseen cases (1 is perfect)\n{dice.as_text(MOST_CASES_SHOWN)}")
 
         console.step("Draw them")
-        draw(work, dice, labels, description)
-        console.say(f"Picture: {work.picture}\nTime:    {(time.monotonic() - started) / 60:.1f} minutes\n")
+        console.say(f"Picture: {draw(work, dice, labels, description)}")
+        console.say(f"Time:    {(time.monotonic() - started) / 60:.1f} minutes\n")
         console.say(closing_words("synthetic CTs" if source is None else "your data"))
     return 0
 
@@ -130,23 +130,27 @@ def environment(work: Workspace, epochs: int | None) -> dict[str, str]:
     return env
 
 
-def draw(work: Workspace, dice: DiceTable, labels: "Labels", description: Mapping[str, Any]) -> None:
-    """Draw image, truth and prediction of the first cases."""
+def draw(work: Workspace, dice: DiceTable, labels: "Labels", description: Mapping[str, Any]) -> str:
+    """Draw image, truth and prediction of the first cases; return the picture's path, or why there is none."""
     from nnunetv2_tpmamba.comparison.pictures import draw_case_pictures
     from nnunetv2_tpmamba.comparison.volumes import read_case_picture
 
     ending = description["file_ending"]
-    cases = [
-        read_case_picture(
-            f"{name}: mean Dice {dice.mean(name):.3f}",
-            work.raw / "imagesTs" / f"{name}_0000{ending}",
-            work.raw / "labelsTs" / f"{name}{ending}",
-            {"prediction": work.predictions / f"{name}{ending}"},
-            description,
-        )
-        for name in list(dice.cases)[:MOST_CASES_SHOWN]
-    ]
-    draw_case_pictures(cases, labels.names_of_values(), work.picture)
+    try:
+        cases = [
+            read_case_picture(
+                f"{name}: mean Dice {dice.mean(name):.3f}",
+                work.raw / "imagesTs" / f"{name}_0000{ending}",
+                work.raw / "labelsTs" / f"{name}{ending}",
+                {"prediction": work.predictions / f"{name}{ending}"},
+                description,
+            )
+            for name in list(dice.cases)[:MOST_CASES_SHOWN]
+        ]
+        draw_case_pictures(cases, labels.names_of_values(), work.picture)
+    except Exception as error:  # of any kind: the scores stand above
+        return f"none, as the cases cannot be drawn ({type(error).__name__}: {' '.join(str(error).split())})"
+    return str(work.picture)
 
 
 def closing_words(data: str) -> str:

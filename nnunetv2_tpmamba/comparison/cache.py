@@ -90,7 +90,7 @@ def read_scores(kept: Path, classes: Collection[str]) -> Scores | None:
 def cache_key(pair: Pair) -> str:
     """A name that changes with the content of both files and with all that decides their scores."""
     question = [VERSION, sorted(pair.classes.items()), pair.ignore_label, sorted(pair.tolerance.items())]
-    digest = hashlib.sha256(json.dumps([*question, pair.reader.__name__]).encode())
+    digest = hashlib.sha256(json.dumps([*question, pair.reader.__name__, pair.with_place]).encode())
     for file in (pair.truth, pair.prediction):
         digest.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
     return digest.hexdigest()

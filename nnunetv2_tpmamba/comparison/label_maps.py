@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import SimpleITK
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
@@ -109,10 +111,14 @@ def check_labels(labels: LabelMap, known: Collection[int]) -> None:
         )
 
 
-def check_geometry(truth: LabelMap, prediction: LabelMap) -> None:
-    """Raise ValueError if truth and prediction differ in shape, spacing, position or orientation."""
+def check_geometry(truth: LabelMap, prediction: LabelMap, with_place: bool = True) -> None:
+    """Raise ValueError if truth and prediction differ in shape or spacing.
+
+    Args:
+        with_place: position and orientation must be equal too.
+    """
     ours, theirs = truth.geometry(), prediction.geometry()
-    for name in ours.keys() & theirs.keys():
+    for name in ours.keys() & theirs.keys() if with_place else ("shape", "spacing"):
         if np.shape(ours[name]) != np.shape(theirs[name]) or not np.allclose(
             ours[name], theirs[name], rtol=0, atol=GEOMETRY_TOLERANCE
         ):
@@ -120,6 +126,25 @@ def check_geometry(truth: LabelMap, prediction: LabelMap) -> None:
                 f"{prediction.file} has another {name} than its truth {truth.file}: {shown(theirs[name])} instead of "
                 f"{shown(ours[name])}; predict from the image that this truth was drawn on"
             )
+
+
+def are_at_one_place(truth: Path, prediction: Path) -> bool:
+    """Whether two files have equal position and orientation by their headers; true for files that name none."""
+    ours, theirs = place(truth), place(prediction)
+    return ours is None or theirs is None or bool(np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE))
+
+
+def place(file: Path) -> np.ndarray | None:
+    """Origin and orientation in a file's header, in a row; None for files of a slice or without them."""
+    if file.name.endswith((".nii", ".nii.gz")):  # nibabel also reads sheared ones
+        return np.ravel(nibabel.load(file).affine)
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(str(file))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError:  # ITK does not know this kind of file
+        return None
+    return np.array([*header.GetOrigin(), *header.GetDirection()]) if header.GetDimension() == 3 else None
 
 
 def shown(values: Any) -> str:

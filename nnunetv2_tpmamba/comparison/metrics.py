@@ -60,6 +60,7 @@ class Pair:
         ignore_label: voxels with this label in the truth do not count.
         tolerance: mm within which surfaces agree, of each class.
         reader: nnU-Net's reader for these files.
+        with_place: position and orientation of the two must be equal; nnU-Net compares voxels, whatever headers say.
     """
 
     truth: Path
@@ -68,6 +69,7 @@ class Pair:
     ignore_label: int | None
     tolerance: Mapping[str, float]
     reader: type[BaseReaderWriter]
+    with_place: bool = True
 
     @property
     def known(self) -> list[int]:
@@ -88,7 +90,7 @@ def score_pair(pair: Pair) -> Scores:
         ValueError: a file cannot be read or holds other labels, or the two are not of one geometry.
     """
     truth, prediction = (read(file, pair.reader) for file in (pair.truth, pair.prediction))
-    check_geometry(truth, prediction)
+    check_geometry(truth, prediction, pair.with_place)
     check_labels(truth, pair.known)
     check_labels(prediction, pair.known)
     flat = truth.is_two_dimensional

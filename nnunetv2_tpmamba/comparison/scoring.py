@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nnunetv2_tpmamba.data.cases import files_of_cases
+from nnunetv2_tpmamba.data.manifest import name_some
+
 from .cache import score_pairs
 from .gather import Gathered
-from .label_maps import reader_of
+from .label_maps import are_at_one_place, reader_of
 from .metrics import Pair, Scores
 from .results import MEAN, Key, Results
-from .runs import Run, files_of_cases
+from .runs import Run
 
 
 def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: int, cache: Path) -> Results:
@@ -31,7 +34,10 @@ def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: in
     jobs, notes = common_cases(gathered.runs, truths, gathered.reference)
     reader = reader_of(gathered.description, (truths[case] for _, case in jobs))
     classes, ignored = gathered.labels.classes, gathered.labels.ignore_label
-    pairs = [Pair(truths[case], run.predictions[case], classes, ignored, tolerance, reader) for run, case in jobs]
+    in_place = gathered.dataset_name == ""  # nnU-Net trains and validates voxel by voxel, whatever headers say
+    pairs = [
+        Pair(truths[case], run.predictions[case], classes, ignored, tolerance, reader, in_place) for run, case in jobs
+    ]
     scores: dict[Key, dict[str, Scores]] = {}
     for (run, case), of_pair in zip(jobs, score_pairs(pairs, processes, cache), strict=True):
         scores.setdefault((run.method, run.fold, run.repeat), {})[case] = of_pair
@@ -43,8 +49,20 @@ def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: in
         gathered.groups,
         {(run.method, run.fold, run.repeat): run for run in gathered.runs},
         scores,
-        (*gathered.notes, *notes),
+        (*gathered.notes, *notes, *elsewhere(pairs)),
     )
+
+
+def elsewhere(pairs: Sequence[Pair]) -> list[str]:
+    """A note on cases whose truth and prediction lie at different places by their headers, and are compared."""
+    cases = {pair.truth.name: pair for pair in pairs if not pair.with_place}  # of one method
+    moved = [name for name, pair in cases.items() if not are_at_one_place(pair.truth, pair.prediction)]
+    if not moved:
+        return []
+    return [
+        f"The headers of {name_some(moved)} name another position or orientation than those of the images. Voxels are "
+        "compared all the same, as nnU-Net does, so Dice is that of summary.json; see that labels and images match."
+    ]
 
 
 def common_cases(

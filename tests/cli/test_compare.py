@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from support.trained_datasets import CASES, DESCRIPTION, NAME
 
@@ -229,3 +230,21 @@ def test_images_that_dataset_json_lists_are_drawn(data, compare):
     data.train("nnUNetTrainer", 0, shift=2)
     compare("-d", 9, "-tr", "nnUNetTrainer")
     assert "No image of" not in (data.root / "out" / "report.md").read_text()
+
+
+def test_labels_at_another_place_by_their_headers_are_compared_as_nnunet_does(data, compare):
+    """nnU-Net warns of them when it preprocesses, and trains, validates and scores voxel by voxel."""
+    data.train("nnUNetTrainer", 0, shift=2)
+    for case in CASES[:2]:
+        path = str(data.preprocessed / "gt_segmentations" / f"{case}.nii.gz")
+        label = SimpleITK.ReadImage(path)
+        label.SetOrigin((0, 0.02, 0))
+        SimpleITK.WriteImage(label, path)
+    report = compare("-d", 9, "-tr", "nnUNetTrainer")
+    assert any(note.startswith("The headers of case_0.nii.gz, case_1.nii.gz name another") for note in report["notes"])
+    validation = data.folder("nnUNetTrainer") / "fold_0" / "validation"
+    expected = json.loads((validation / "summary.json").read_text())["foreground_mean"]["Dice"]
+    mean = report["groups"][0]["methods"]["nnUNetTrainer"]["Dice"]["mean"]["mean"]["mean"]
+    assert mean == pytest.approx(expected)
+    folders = ("--predictions", validation, "--reference", data.preprocessed / "gt_segmentations", "-d", 9)
+    assert "has another origin than its truth" in compare(*folders, "--overwrite", status=1)

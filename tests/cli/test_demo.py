@@ -139,6 +139,17 @@ def test_other_kinds_of_data_are_drawn_too(tmp_path, commands, changes):
     assert (tmp_path / "out" / "demo.png").is_file()
 
 
+def test_what_cannot_be_drawn_is_scored_all_the_same(tmp_path, commands, capsys, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no\nmemory")
+
+    monkeypatch.setattr("nnunetv2_tpmamba.comparison.pictures.draw_case_pictures", fail)
+    assert run_demo("--out", tmp_path / "out", "--data", make_images(tmp_path / "data")) == 0
+    output = capsys.readouterr().out
+    assert "Picture: none, as the cases cannot be drawn (RuntimeError: no memory)" in output
+    assert output.index("Dice of the unseen cases") < output.index("[6/6] Draw them")
+
+
 def test_a_failed_step_is_named(tmp_path, commands, few_phantoms, monkeypatch):
     monkeypatch.setenv("FAIL", "nnUNetv2_train")
     with pytest.raises(RuntimeError, match=r"step 3 \(Train .*demo\.log.*\n  something went wrong"):

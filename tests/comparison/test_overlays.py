@@ -87,7 +87,7 @@ def test_without_images_the_caption_says_how_to_name_them(data, draw):
 def test_damaged_images_are_said(data, draw):
     images = data.raw / "imagesTr"
     for path in images.iterdir():
-        path.write_bytes(b"")
+        path.write_bytes(b"no image")
     pictures, notes = draw(images_in(images, ".nii.gz"))
     assert len(notes) == 3
     assert all("is drawn without its image: " in note and "cannot be read" in note for note in notes)

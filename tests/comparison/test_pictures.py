@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import matplotlib.image
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -16,7 +17,9 @@ from nnunetv2_tpmamba.comparison.pictures import (
     panels,
     shown_axes,
 )
-from nnunetv2_tpmamba.comparison.volumes import read_case_picture, read_volume
+from nnunetv2_tpmamba.comparison.volumes import read_case_picture
+
+NII = {"file_ending": ".nii.gz"}
 
 
 def comparison(shape=(20, 30, 40), spacing=(4.0, 2.0, 2.0), title="case: mean Dice 0.5"):
@@ -102,17 +105,59 @@ def test_long_names_of_columns_and_classes_stay_within(tmp_path, monkeypatch):
     assert legend.y1 <= min(axes.get_window_extent().y0 for axes in figure.axes)
 
 
+def read_alone(path, ending, **description):
+    """The file as image and as truth of a picture."""
+    return read_case_picture("", path, path, {"p": path}, {"file_ending": ending, **description})
+
+
 @pytest.mark.parametrize("ending", [".png", ".nii.gz"])
 def test_2d_images_are_one_slice_as_they_are(tmp_path, ending):
     array = np.arange(30, dtype=np.uint8).reshape(5, 6)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(tmp_path / f"a{ending}"))
-    assert (SimpleITK.GetArrayFromImage(read_volume(tmp_path / f"a{ending}")) == array[None]).all()
+    case = read_alone(tmp_path / f"a{ending}", ending)
+    assert all((of == array[None]).all() for of in (case.image, case.truth, case.predictions["p"]))
 
 
 def test_of_a_colour_image_the_first_channel_is_shown(tmp_path):
     array = np.random.default_rng(0).integers(0, 255, (5, 6, 3)).astype(np.uint8)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array, isVector=True), str(tmp_path / "a.png"))
-    assert (SimpleITK.GetArrayFromImage(read_volume(tmp_path / "a.png")) == array[None, ..., 0]).all()
+    assert (read_alone(tmp_path / "a.png", ".png").image == array[None, ..., 0]).all()
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "SAL"])
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient"])
+def test_the_patient_lies_the_same_way_however_the_file_is_stored(tmp_path, reader, orientation):
+    array = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+    image = SimpleITK.GetImageFromArray(array)  # LPS
+    image.SetSpacing((1, 2, 3))
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(image, orientation), str(tmp_path / "a.nii.gz"))
+    case = read_alone(tmp_path / "a.nii.gz", ".nii.gz", overwrite_image_reader_writer=reader)
+    assert (case.image == array).all()
+    assert case.spacing == pytest.approx((3, 2, 1))
+
+
+def test_a_sheared_image_is_drawn_though_simpleitk_cannot_read_it(tmp_path):
+    array = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+    affine = np.array([[-1, 0.4, 0, 0], [0, -1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    nibabel.save(nibabel.Nifti1Image(array.T, affine), tmp_path / "a.nii")
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        SimpleITK.ReadImage(str(tmp_path / "a.nii"))
+    case = read_alone(tmp_path / "a.nii", ".nii")
+    assert (case.image == array).all()
+    assert (case.predictions["p"] == array).all()
+
+
+def test_label_maps_are_turned_with_their_image(tmp_path):
+    """A label's header may differ from its image's, which nnU-Net does not read."""
+    array = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+    image = SimpleITK.GetImageFromArray(array)
+    SimpleITK.WriteImage(image, str(tmp_path / "label.nii.gz"))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    SimpleITK.WriteImage(image, str(tmp_path / "image.nii.gz"))
+    label, image = tmp_path / "label.nii.gz", tmp_path / "image.nii.gz"
+    case = read_case_picture("", image, label, {"p": image}, NII)
+    assert (case.truth == array[:, ::-1, ::-1]).all()
+    assert (case.image == case.truth).all()
 
 
 class TestReading:
@@ -127,17 +172,22 @@ class TestReading:
         SimpleITK.WriteImage(SimpleITK.Image(3, 4, 5, SimpleITK.sitkInt16), str(tmp_path / "other.nii.gz"))
         for name, why in (
             (None, "there is none"),
-            ("empty.nii.gz", "empty.nii.gz cannot be read"),
-            ("other.nii.gz", "other.nii.gz has 3 x 4 x 5 voxels, its truth 40 x 30 x 20"),
+            ("empty.nii.gz", "empty.nii.gz is empty"),
+            ("other.nii.gz", "other.nii.gz has 5 4 3 voxels, its truth 20 30 40"),
         ):
             image = None if name is None else tmp_path / name
-            case = read_case_picture("", image, truth, {"p": truth}, {"channel_names": names})
+            case = read_case_picture("", image, truth, {"p": truth}, NII | {"channel_names": names})
             assert why in case.without_image
             assert (panels(case, 0, {})[0] == 0).all()
 
     @pytest.mark.parametrize("names", [["CT"], {}, None, "CT"])
     def test_unusual_channel_names_are_not_ct(self, truth, names):
-        assert read_case_picture("", truth, truth, {}, {"channel_names": names}).window == (0, 2)
+        assert read_case_picture("", truth, truth, {}, NII | {"channel_names": names}).window == (
+            0,
+            2,
+        )
 
     def test_a_ct_is_shown_in_the_papers_window(self, truth):
-        assert read_case_picture("", truth, truth, {}, {"channel_names": {"0": "ct"}}).window == (-200, 250)
+        assert read_case_picture(
+            "", truth, truth, {}, {"channel_names": {"0": "ct"}, "file_ending": ".nii.gz"}
+        ).window == (-200, 250)
