@@ -6,7 +6,6 @@ outdated are preprocessed.
 """
 
 import argparse
-import shlex
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +65,5 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     folder = ensure_preprocessed(data, num_processes=num_processes, log=log, verify=verify)
     cases = len(list(folder.glob("*.pkl")))
     print(f"The data for {dataset_name} {configuration} are in {folder}: {cases} cases{', all read' if verify else ''}")
-    other_plans = [] if plans_name == PLANS else ["-p", plans_name]
-    train = ["nnUNetv2_train", dataset_name, configuration, "0", "-tr", TRAINER, *other_plans]
-    print(f"Train with: {shlex.join(train)}")
+    other_plans = "" if plans_name == PLANS else f" -p {plans_name}"
+    print(f"Train with: nnUNetv2_train {dataset_name} {configuration} 0 -tr {TRAINER}{other_plans}")

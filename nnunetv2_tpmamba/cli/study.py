@@ -9,7 +9,6 @@ beside them where the classes are BTCV's.
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -110,8 +109,7 @@ def plan(args: argparse.Namespace) -> int:
     number = len(study.trainings())
     repeats = f" x {args.repeats} repeats" if args.repeats > 1 else ""
     print(f"\n{number} trainings: {len(trainers)} rows x {len(folds)} folds{repeats}; the plan is in {folder / STUDY}")
-    print(how_to_train(args.script, number))
-    print(f"See how far they are: nnUNetv2_tpmamba study status -d {shlex.quote(args.d)}")
+    print(f"{how_to_train(args.script, number)}\nSee how far they are: nnUNetv2_tpmamba study status -d {args.d}")
     if device is not None:
         print(f"\nA few iterations of each row on {estimate.describe(device)}:", flush=True)
         with termination_as_interrupt():

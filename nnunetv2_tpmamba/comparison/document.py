@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
+:root { color-scheme: light dark; --text: #222; --page: #fff; --clear: #fff0; --line: #ddd; --shadow: #0003;
+  --note: #fff6e6; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ddd; --page: #1b1b1b; --clear: #1b1b1b00; --line: #444; --shadow: #fff4; --note: #33280f; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); }
 body { max-width: 1240px; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; }
 h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 p, li, figcaption { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
-.table { background: linear-gradient(to left, #fff 50%, #fff0) right / 4rem 100% no-repeat local,
-  linear-gradient(to left, #0003, #0000) right / 1rem 100% no-repeat; }
+.table { background: linear-gradient(to left, var(--page) 50%, var(--clear)) right / 4rem 100% no-repeat local,
+  linear-gradient(to left, var(--shadow), #0000) right / 1rem 100% no-repeat; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; }
 .name, .words { text-align: left; white-space: normal; }
 .name div { width: max-content; max-width: 13rem; overflow-wrap: anywhere; }
 .words { min-width: 10rem; }
@@ -26,7 +31,7 @@ figure { margin: 1rem 0; }
 summary { cursor: pointer; }
 details { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
-.notes { border-left: 4px solid #c80; background: #fff6e6; padding: 0.5rem 1rem; }
+.notes { border-left: 4px solid #c80; background: var(--note); padding: 0.5rem 1rem; }
 @media (max-width: 600px) { .name div { max-width: 9rem; } }
 """  # a table that is cut off on its right has a shadow there
 WORDS = 40  # characters from which a cell counts as a sentence, whose lines may be broken
@@ -174,7 +179,9 @@ def cell_html(cell: str, kind: str, tag: str = "td") -> str:
         kind: one that :func:`column_kinds` gives.
         tag: ``th`` in the header.
     """
-    text = f"<div>{html.escape(cell)}</div>" if kind == "name" else html.escape(cell)
+    text = html.escape(cell)
+    if kind == "name":
+        text = f"<div>{text.replace('_', '_<wbr>')}</div>"  # trainers' names break at their underscores
     return f'<{tag} class="{kind}">{text}</{tag}>'
 
 

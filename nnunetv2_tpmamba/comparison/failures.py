@@ -65,7 +65,7 @@ def failures_of_group(results: Results, group: Group) -> dict[str, dict[str, Fai
 
 def failure_blocks(results: Results) -> list[Block]:
     """What the report says of failures: for each group the structures missed and invented, and the volume errors."""
-    blocks: list[Block] = [Heading("Failures"), Paragraph(EXPLANATION)]
+    blocks: list[Block] = [Heading("Failures")]
     volumes: list[Block] = []
     for group in results.groups:
         found = failures_of_group(results, group)

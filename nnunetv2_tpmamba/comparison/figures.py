@@ -1,6 +1,7 @@
 """The report's diagrams; the function of a diagram returns None if it would show nothing."""
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,7 @@ FONT = 8  # points; size of the names of methods
 CHARACTER, LINE = 0.075, 0.16  # inches; width of a character and height of a line of this font
 LEGEND_COLUMNS = 4
 MOST_CASES_NAMED = 12
+MOST_BESIDE = 3  # panels
 RESAMPLES = 2000  # of the cases
 MOST_LEVEL = 3  # up to so many methods, their names fit below a panel without being turned
 
@@ -157,14 +159,19 @@ def colours(number: int) -> list[tuple[float, ...]]:
 
 
 def panels(number: int, width: float = PANEL[0], height: float = PANEL[1]) -> tuple[Figure, list[Axes]]:
-    """Make a figure with panels in one row.
+    """Make a figure with panels, so many beside each other that a page shows them unshrunk.
 
     Args:
         width, height: of one panel, in inches.
     """
-    figure = Figure(figsize=(width * number, height), dpi=DPI, layout="constrained")
+    columns = 2 if number == 4 else min(number, MOST_BESIDE)
+    rows = math.ceil(number / columns)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, number, squeeze=False)[0])
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[number:]:
+        unused.remove()
+    return figure, axes[:number]
 
 
 def with_legend(figure: Figure, ax: Axes) -> Figure:

@@ -9,8 +9,8 @@ from .results import Group, Results
 from .statistics import MOST_EXACT, MOST_PERMUTED, Paired
 
 UNDEFINED = "\N{EN DASH}"
-MEASURES = ["n", "mean (baseline)", "mean difference", "median", "win/tie/loss", "rank-biserial", "p", "corrected p"]
-MEASURES += ["verdict"]
+MEASURES = ["verdict", "n", "mean (baseline)", "mean difference", "median", "win/tie/loss", "rank-biserial", "p"]
+MEASURES += ["corrected p"]
 
 
 def case_by_case(results: Results) -> list[Block]:
@@ -24,7 +24,7 @@ def case_by_case(results: Results) -> list[Block]:
             blocks.append(structure_details(results, comparisons.by_structure, metric))
         if comparisons.all_pairs.comparisons:
             blocks.append(pairs_details(results, comparisons, metric))
-    return [*blocks, Paragraph(small_print())]
+    return blocks
 
 
 def claims(results: Results) -> str:
@@ -37,32 +37,31 @@ def claims(results: Results) -> str:
     )
 
 
-def small_print() -> str:
-    """How the numbers of the tables are computed, and what they leave open, in words."""
-    return (
-        "Several draws tested on one case are averaged first, because they are not independent. Here the mean over "
-        "classes is taken in each case, and the means and their difference over cases; in the tables of scores, "
-        "the mean over classes is taken last. The two ways differ where some cases lack a class. A distance that "
-        "is infinite for one of two methods, because it misses or invents a structure, is left out for both: the "
-        "distances compare what both have found. In brackets after the mean difference: its 95 % interval, "
-        "Student's t. It holds the true mean as often as it says where differences are normal; where most are near "
-        "zero and few are large, it does so in 90 of 100 comparisons of 6 cases, 93 of 20 and 94 of 52. Each "
-        "interval is of one comparison alone and not corrected. Median: of the "
-        "differences. A win is a case in which the method is better than the baseline. Rank-biserial: from +1, "
-        "better in every differing case, to -1, worse in every one. p: two-sided Wilcoxon signed-rank test of the "
-        "cases that differ, which takes gains and losses of the same size for equally likely where methods do not "
-        f"differ; exact up to {MOST_EXACT} such cases, or {MOST_PERMUTED} if some differences are equal, a normal "
-        "approximation above. Corrected p: Holm's method over all p of the family. Verdict: by the corrected p. "
-        "That no difference is shown does not prove that there is none; where ranks and mean point to different "
-        "methods, look at the single cases. All this says what other test cases would show, not what a second "
-        f"training of the same method would. {UNDEFINED}: not defined."
-    )
+EXPLANATION = (
+    "Several draws tested on one case are averaged first, because they are not independent. Here the mean over "
+    "classes is taken in each case, and the means and their difference over cases; in the tables of scores, "
+    "the mean over classes is taken last. The two ways differ where some cases lack a class. A distance that "
+    "is infinite for one of two methods, because it misses or invents a structure, is left out for both: the "
+    "distances compare what both have found. In brackets after the mean difference: its 95 % interval, "
+    "Student's t. It holds the true mean as often as it says where differences are normal; where most are near "
+    "zero and few are large, it does so in 90 of 100 comparisons of 6 cases, 93 of 20 and 94 of 52. Each "
+    "interval is of one comparison alone and not corrected. Median: of the "
+    "differences. A win is a case in which the method is better than the baseline. Rank-biserial: from +1, "
+    "better in every differing case, to -1, worse in every one. p: two-sided Wilcoxon signed-rank test of the "
+    "cases that differ, which takes gains and losses of the same size for equally likely where methods do not "
+    f"differ; exact up to {MOST_EXACT} such cases, or {MOST_PERMUTED} if some differences are equal, a normal "
+    "approximation above. Corrected p: Holm's method over all p of the family. Verdict: by the corrected p. "
+    "That no difference is shown does not prove that there is none; where ranks and mean point to different "
+    "methods, look at the single cases. All this says what other test cases would show, not what a second "
+    f"training of the same method would. {UNDEFINED}: not defined."
+)
+"""How the numbers of the tables are computed, and what they leave open."""
 
 
 def baseline_table(family: Family[tuple[str, str]], metric: Metric) -> Table:
     """A row for each method and group."""
     keys = family.comparisons
-    return Table(["method", "on", *MEASURES], [[*key, *measures(family, key, metric.form)] for key in keys], names=2)
+    return Table(["method", "on", *MEASURES], [[*key, *measures(family, key, metric.form)] for key in keys], names=3)
 
 
 def structure_details(results: Results, family: Family[tuple[str, str, str]], metric: Metric) -> Details:
@@ -71,7 +70,7 @@ def structure_details(results: Results, family: Family[tuple[str, str, str]], me
     for group in results.groups:
         keys = [(method, group.title, name) for name in results.classes for method in results.methods[1:]]
         rows = [[key[2], key[0], *measures(family, key, metric.form)] for key in keys]
-        blocks += [*title_of(results, group), Table(["class", "method", *MEASURES], rows, names=2)]
+        blocks += [*title_of(results, group), Table(["class", "method", *MEASURES], rows, names=3)]
     return Details(f"{metric.label} of single structures", blocks)
 
 
@@ -123,6 +122,7 @@ def measures(family: Family[Key], key: Key, form: str) -> list[str]:
     means = (defined(mean, form) for mean in pair.means)
     low, high = (defined(value, f"+{form}") for value in pair.interval)
     return [
+        family.verdict(key),
         str(pair.n),
         "{} ({})".format(*means) if pair.n else UNDEFINED,
         defined(pair.mean, f"+{form}") + (f" ({low} to {high})" if UNDEFINED not in (low, high) else ""),
@@ -131,7 +131,6 @@ def measures(family: Family[Key], key: Key, form: str) -> list[str]:
         defined(pair.rank_biserial if pair.n else math.nan, "+.2f"),
         p_value(pair.p),
         p_value(family.corrected[key]),
-        family.verdict(key),
     ]
 
 

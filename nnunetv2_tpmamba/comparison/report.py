@@ -4,18 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import costs, environments
+from . import costs, environments, failures, paired_tables, spread
 from .document import Block, Heading, Notes, Paragraph, Picture, Table, to_html, to_markdown
-from .failures import failure_blocks
 from .metrics import METRICS, Metric
-from .paired_tables import case_by_case
 from .records import write_records
 from .results import MEAN, Group, Mean, Results
 from .runs import Cost
-from .spread import spread_blocks
 from .surfaces import implementation
+from .verdict import verdict
 
 PICTURES = ("training_size.png", "convergence.png", "paired.png", "ranks.png", "overlays.png")  # all there can be
+FIRST = ("ranks.png", "training_size.png", "paired.png")  # the first of these that there is stands above the tables
 
 
 def write_report(
@@ -46,25 +45,35 @@ def write_report(
 
 
 def report(results: Results, pictures: Sequence[Picture], command: str, further: Sequence[Block] = ()) -> list[Block]:
-    """The whole report as blocks of a document."""
-    blocks: list[Block] = [Heading(results.title, 1)]
+    """The whole report as blocks: the verdict, a figure, the tables, the other pictures, the small print."""
+    blocks: list[Block] = [Heading(results.title, 1), Paragraph(verdict(results))]
     if results.notes:
         blocks.append(Notes(results.notes))
+    first = [picture for name in FIRST for picture in pictures if picture.name == name][:1]
+    blocks += first
     for metric in METRICS.values():
-        blocks += [Heading(metric.label), Paragraph(explanation(results, metric))]
+        blocks.append(Heading(metric.label + ("" if metric.higher_is_better else ", lower is better")))
         for group in results.groups:
             blocks += [Heading(group_heading(results, group), 3), score_table(results, group, metric)]
-    blocks += failure_blocks(results)
+    blocks += failures.failure_blocks(results)
+    small_print = [(metric.name, explanation(results, metric)) for metric in METRICS.values()]
+    small_print.append(("Failures", failures.EXPLANATION))
     if len(results.methods) > 1:
-        blocks += case_by_case(results)
-    blocks += spread_blocks(results)
+        blocks += paired_tables.case_by_case(results)
+        small_print.append(("Case by case", paired_tables.EXPLANATION))
+    blocks += spread.spread_blocks(results)
+    small_print.append(("Mean and spread", spread.EXPLANATION))
     blocks += further
     if any(run.cost != Cost() for run in results.runs.values()):
-        blocks += [Heading("Cost"), Paragraph(costs.EXPLANATION), costs.cost_table(results)]
+        blocks += [Heading("Cost"), costs.cost_table(results)]
+        small_print.append(("Cost", costs.EXPLANATION))
     if any(run.environment for run in results.runs.values()):
-        blocks += [Heading("Environment"), Paragraph(environments.EXPLANATION), environments.environment_table(results)]
-    if pictures:
-        blocks += [Heading("Pictures"), *pictures]
+        blocks += [Heading("Environment"), environments.environment_table(results)]
+        small_print.append(("Environment", environments.EXPLANATION))
+    if others := [picture for picture in pictures if picture not in first]:
+        blocks += [Heading("Pictures"), *others]
+    blocks.append(Heading("Small print"))
+    blocks += [Paragraph(f"{title}: {text}") for title, text in small_print]
     return [*blocks, Heading("How this was made"), Paragraph(command)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .document import Block, Heading, Paragraph, Table
+from .document import Block, Heading, Table
 from .metrics import METRICS, Metric
 from .paired_tables import UNDEFINED, defined
 from .results import MEAN, Group, Results, nanmean
@@ -68,7 +68,7 @@ def deviation(groups: Sequence[Sequence[float]]) -> Deviation:
 
 def spread_blocks(results: Results) -> list[Block]:
     """What the report says of each method's own mean and its spread."""
-    blocks: list[Block] = [Heading("Each method's mean and its spread"), Paragraph(EXPLANATION)]
+    blocks: list[Block] = [Heading("Each method's mean and its spread")]
     for metric in METRICS.values():
         blocks += [Heading(f"{metric.label}, mean over classes", 3), spread_table(results, metric)]
     return blocks

@@ -1,14 +1,11 @@
 """The preprocessed data that derived plans describe: their folder, their settings, and how a user makes them."""
 
 import json
-import shlex
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .cases import TRUTH, RawCase, spacing_file, training_cases
-from .manifest import Manifest
 from .plans import intensity_properties
 
 INTENSITIES_USED = {  # the statistics each of nnU-Net's normalization schemes reads; any other scheme may read all
@@ -75,8 +72,8 @@ class PlannedData:
         """What a user does to make the data, as part of a sentence."""
         if not self.folder.name.endswith("_tpmamba"):
             return "start this training"  # its spacing or HU window is its own, and the command does not know them
-        options = ["-d", self.plans["dataset_name"], "-c", self.configuration, "-p", self.plans["plans_name"]]
-        return f"run `nnUNetv2_tpmamba preprocess {shlex.join(options)}`"
+        dataset, plans_name = self.plans["dataset_name"], self.plans["plans_name"]
+        return f"run `nnUNetv2_tpmamba preprocess -d {dataset} -c {self.configuration} -p {plans_name}`"
 
     def raw_cases(self) -> dict[str, RawCase]:
         """List the raw training cases; there are none where the raw data are absent.
@@ -88,15 +85,6 @@ class PlannedData:
         if self.raw_folder is None or not self.raw_folder.is_dir():
             return {}
         return training_cases(self.raw_folder, self.dataset_json)
-
-    def cases(self) -> Collection[str]:
-        """The names of the training cases: the raw ones, or where these are absent, those that were made.
-
-        Raises:
-            ValueError: the data folder is not as this package makes it.
-        """
-        manifest = None if (raw := self.raw_cases()) else Manifest.read(self.folder)
-        return manifest.cases if manifest is not None else raw
 
     def label_copy(self, case: str) -> Path:
         """Where nnU-Net's validation looks for the case's label: beside the data folder."""

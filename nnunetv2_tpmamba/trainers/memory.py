@@ -88,9 +88,7 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused_cache = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused_cache
-    if device.type in ("cpu", "mps"):  # a Mac's GPU has no memory of its own
-        return psutil.virtual_memory().available
-    return None
+    return psutil.virtual_memory().available if device.type == "cpu" else None
 
 
 def restart_peak(device: torch.device) -> bool:

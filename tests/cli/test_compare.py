@@ -80,8 +80,8 @@ def test_the_report_of_one_trainer(data, compare):
     summary = compare("-d", 9, "-tr", "nnUNetTrainer")
     text = (data.root / "out" / "report.md").read_text()
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [
-        *("Dice", "NSD", "HD95 (mm)", "ASSD (mm)", "Failures", "Each method's mean and its spread"),
-        *("Cost", "Pictures", "How this was made"),
+        *("Dice", "NSD", "HD95 (mm), lower is better", "ASSD (mm), lower is better", "Failures"),
+        *("Each method's mean and its spread", "Cost", "Pictures", "Small print", "How this was made"),
     ]
     assert summary["groups"][0]["paired"] == {}
     assert not (data.root / "out" / "paired.png").exists()

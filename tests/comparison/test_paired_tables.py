@@ -123,8 +123,9 @@ def test_of_one_class_no_structures_are_shown_and_of_two_methods_no_pairs():
 
 
 def test_only_the_table_of_dice_claims_and_no_other_text_does():
-    """So a report claims something exactly where the tests of the confirmatory family do."""
-    blocks = report(make_results((0, 0.1, 0.2)), [], "")
+    """So a report claims something exactly where the tests of the confirmatory family do; its verdict repeats them."""
+    title, verdict, *blocks = report(make_results((0, 0.1, 0.2)), [], "")
+    assert to_markdown([title, verdict]).count("signific") == 2
     text = to_markdown(blocks).lower()
     (claiming,) = (block for block in blocks_of(Table, blocks) if "signific" in to_markdown([block]))
     assert text.count("signific") == to_markdown([claiming]).count("significantly better") == 2
