@@ -10,6 +10,8 @@ from typing import Any, Literal
 PREEMPTED = 75
 """Exit status of a training that a signal stopped and ``--c`` continues; BSD's EX_TEMPFAIL, "try again later"."""
 
+Orientation = Literal["RAS", "stored"]
+
 
 @dataclass(frozen=True)
 class Testbed:
@@ -22,6 +24,7 @@ class Testbed:
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  # mm, paper 2.3
     patch_size: tuple[int, int, int] = (96, 96, 96)  # voxels, paper 2.3
     hu_window: tuple[float, float] = (-200.0, 250.0)  # HU, scaled to [0, 1], paper 2.3
+    orientation: Orientation = "RAS"  # to which nnU-Net's reader turns images; "stored": to none
     batch_size: int = 1  # per GPU, paper 2.3
 
     # training

@@ -41,6 +41,7 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     from batchgenerators.utilities.file_and_folder_operations import load_json
     from nnunetv2.paths import nnUNet_raw
 
+    from nnunetv2_tpmamba.data.orientation import describe_orientations
     from nnunetv2_tpmamba.data.planned_data import PlannedData
     from nnunetv2_tpmamba.data.plans import derive_plans
     from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
@@ -63,6 +64,7 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     )
     log = partial(print, flush=True)  # at once, so that a cluster's log file shows what is going on
     folder = ensure_preprocessed(data, num_processes=num_processes, log=log, verify=verify)
+    print(describe_orientations(data))
     cases = len(list(folder.glob("*.pkl")))
     print(f"The data for {dataset_name} {configuration} are in {folder}: {cases} cases{', all read' if verify else ''}")
     other_plans = "" if plans_name == PLANS else f" -p {plans_name}"

@@ -1,6 +1,8 @@
 """Where nnU-Net keeps a dataset, its preprocessed data and its results."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 PLANS = "nnUNetPlans"  # the name that nnU-Net's planner gives by default
 
@@ -35,6 +37,21 @@ def find_results() -> Path:
     if not nnUNet_results.is_set():
         raise OSError("the environment variable nnUNet_results is not set; export it as for nnUNetv2_train")
     return Path(nnUNet_results)
+
+
+def find_model(plans: Mapping[str, Any], trainer: str, configuration: str) -> Path | None:
+    """Return nnU-Net's folder of a model, which need not exist; None if nnUNet_results is not set.
+
+    Args:
+        plans: name the dataset and themselves.
+    """
+    from nnunetv2.paths import nnUNet_results
+    from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
+
+    if not nnUNet_results.is_set():
+        return None
+    model = convert_trainer_plans_config_to_identifier(trainer, plans.get("plans_name"), configuration)
+    return Path(nnUNet_results, str(plans.get("dataset_name")), model)
 
 
 def results_of_repeat(repeat: int) -> Path:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import nibabel
 import numpy as np
+import SimpleITK
 from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, verify_labels
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 OUTSIDE = 0.9  # largest part of the labelled voxels that may lie outside the HU window without a warning
@@ -27,9 +29,11 @@ def check_raw_case(
         reader: nnU-Net's class that reads these files.
 
     Raises:
-        ValueError: a voxel is NaN, image and label differ in shape or spacing, or ``dataset.json`` names other channels
-            or label values.
+        ValueError: a file is not 3D, a voxel is NaN, image and label differ in shape or spacing, or ``dataset.json``
+            names other channels or label values.
     """
+    if issubclass(reader, SimpleITKIO):
+        check_dimensions([*images, label])
     expected = [*label_manager.all_labels, *([label_manager.ignore_label] if label_manager.has_ignore_label else [])]
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -38,6 +42,18 @@ def check_raw_case(
     if not is_good:
         raise ValueError(text.removeprefix("Error: "))
     return [*([text] if text else []), *lost_voxels(images)]
+
+
+def check_dimensions(files: Sequence[str]) -> None:
+    """Raise ValueError for a file of other than three dimensions, from whose header nnU-Net could write no result."""
+    header = SimpleITK.ImageFileReader()
+    for file in files:
+        header.SetFileName(file)
+        header.ReadImageInformation()
+        if (dimensions := header.GetDimension()) != 3:
+            raise ValueError(
+                f"{file} has {dimensions} dimensions; save it with 3, several channels in a file each (_0000, _0001)"
+            )
 
 
 def lost_voxels(images: Sequence[str]) -> list[str]:

@@ -46,17 +46,19 @@ class CaseRecord:
         sources: its files; the label map is the last.
         sizes: bytes of each preprocessed file, in the order of ``CASE_ENDINGS``.
         sha256: of each preprocessed file.
+        orientation: in which its images are stored, such as ``"LPS"``; empty where that is not known.
     """
 
     sources: list[SourceFile]
     sizes: list[int]
     sha256: list[str]
+    orientation: str = ""
 
     @classmethod
-    def of(cls, sources: list[SourceFile], written: list[Path]) -> "CaseRecord":
+    def of(cls, sources: list[SourceFile], written: list[Path], orientation: str = "") -> "CaseRecord":
         """Describe the preprocessed files as they are now."""
         files = [SourceFile.of(str(path)) for path in written]
-        return cls(sources, [file.size for file in files], [file.sha256 for file in files])
+        return cls(sources, [file.size for file in files], [file.sha256 for file in files], orientation)
 
 
 @dataclass

@@ -14,12 +14,13 @@ from typing import Any
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_tpmamba.config import Testbed
+from nnunetv2_tpmamba.config import Orientation, Testbed
 
 from .labels import Labels
 from .plans_entries import CHANNELS, OF_CONFIGURATION, OF_DATASET, OF_PLANS, RESAMPLED, STATISTICS, name_in, wrong_entry
+from .readers import reader_for
 
-DERIVED_SUFFIX = re.compile(r"_tpmamba(_[\d.x]+mm)?(_-?[\d.]+to-?[\d.]+HU)?$")
+DERIVED_SUFFIX = re.compile(r"_tpmamba(_[\d.x]+mm)?(_-?[\d.]+to-?[\d.]+HU)?(_stored)?$")
 
 
 def derive_plans(
@@ -30,10 +31,13 @@ def derive_plans(
     spacing: Sequence[float] = Testbed.spacing,
     patch_size: Sequence[int] = Testbed.patch_size,
     hu_window: tuple[float, float] = Testbed.hu_window,
+    orientation: Orientation = Testbed.orientation,
     batch_size: int = Testbed.batch_size,
     architecture: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Copy nnU-Net's plans, keep one configuration, and give it the paper's spacing, patch size and HU window.
+
+    Images are read as RAS, whatever axes their files have, if nnU-Net has a reader for that: see ``readers``.
 
     The function reads no file and leaves its arguments as they are. Deriving again with the same values changes
     nothing. ``plans_name`` stays, so that results land beside the baseline's; the data get an identifier of their own,
@@ -55,6 +59,7 @@ def derive_plans(
         spacing: mm, in the image's axis order (slices first).
         patch_size: voxels, in the same order.
         hu_window: HU mapped to 0 and 1 in CT channels, clipped outside; other channels keep the plans' scheme.
+        orientation: ``"RAS"``, or ``"stored"`` to keep the plans' reader.
         batch_size: of the whole training, all GPUs together.
         architecture: of the network, in nnU-Net's form; None keeps that of the plans.
 
@@ -79,6 +84,9 @@ def derive_plans(
             f"{plans.get('plans_name')} were made for {len(schemes)} ({', '.join(schemes)}); plan the dataset again "
             "with nnUNetv2_plan_and_preprocess"
         )
+
+    stock_reader = derived["image_reader_writer"]
+    derived["image_reader_writer"] = reader_for(stock_reader, dataset_json, orientation)
 
     backward = derived["transpose_backward"]
     for key in ("original_median_spacing_after_transp", "original_median_shape_after_transp"):
@@ -115,7 +123,10 @@ def derive_plans(
     if architecture is not None:
         settings["architecture"] = deepcopy(architecture)
     stock_identifier = DERIVED_SUFFIX.sub("", settings["data_identifier"])
-    settings["data_identifier"] = stock_identifier + _identifier_suffix(spacing, hu_window if ct_channels else None)
+    suffix = _identifier_suffix(spacing, hu_window if ct_channels else None)
+    if derived["image_reader_writer"] != reader_for(stock_reader, dataset_json, Testbed.orientation):
+        suffix += f"_{orientation}"
+    settings["data_identifier"] = stock_identifier + suffix
     # The other configurations would be wrong under the new order of the axes.
     derived["configurations"] = {configuration: settings}
     return derived

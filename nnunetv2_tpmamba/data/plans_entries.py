@@ -56,6 +56,7 @@ Needed = dict[str, tuple[Callable[[Any], bool], str]]
 OF_DATASET: Needed = {CHANNELS: (_is_object, "an object"), "labels": (_is_object, "an object")}
 OF_PLANS: Needed = {
     "configurations": (_are_objects_by_name, "an object for each configuration"),
+    "image_reader_writer": (_is_name, "a name"),
     "transpose_backward": (_is_order_of_axes, "an order of three axes"),
     "original_median_spacing_after_transp": (_are_three_sizes, "a list of three positive numbers"),
     "original_median_shape_after_transp": (_are_three_sizes, "a list of three positive numbers"),

@@ -136,9 +136,9 @@ def _make(
             _copy_label(data.label_copies(case, cases[case].label), staging)
         outdated = {case: cases[case] for case in survey.outdated}
         with closing(preprocess_cases(data, outdated, staging, num_processes)) as finished:
-            for case, sources, warnings in finished:
+            for case, (sources, orientation, warnings) in finished:
                 written = [staging / f"{case}{ending}" for ending in CASE_ENDINGS]
-                record = CaseRecord.of(sources, written)
+                record = CaseRecord.of(sources, written, orientation)
                 for path in written:
                     os.replace(path, data.folder / path.name)
                 _copy_label(data.label_copies(case, cases[case].label), staging)

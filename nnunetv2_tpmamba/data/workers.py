@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -18,18 +19,27 @@ from tqdm import tqdm
 from .cases import RawCase
 from .integrity import check_intensities, check_raw_case
 from .manifest import SourceFile, name_some
+from .orientation import orientation_of
 from .planned_data import PlannedData
 
 FULL_DISK = 100e6  # bytes; with less left, a case probably failed because the disk is full, which blosc2 does not say
 
 
+class Finished(NamedTuple):
+    """What is known of a case that was preprocessed: the raw files it was made from, and how its images are stored."""
+
+    sources: list[SourceFile]
+    orientation: str
+    warnings: list[str]
+
+
 def preprocess_cases(
     data: PlannedData, cases: Mapping[str, RawCase], staging: Path, num_processes: int
-) -> Generator[tuple[str, list[SourceFile], list[str]], None, None]:
+) -> Generator[tuple[str, Finished], None, None]:
     """Write the preprocessed files of each case to ``staging``, and show the progress.
 
     Yields:
-        as soon as a case is finished: its name, the raw files it was made from, and warnings about it.
+        as soon as a case is finished: its name, and what is known of it.
 
     Raises:
         RuntimeError: a worker died; or, after all other cases, some case could not be preprocessed.
@@ -42,7 +52,7 @@ def preprocess_cases(
         futures = {pool.submit(preprocess_case, data, case, files, staging): case for case, files in cases.items()}
         for future in tqdm(as_completed(futures), "Preprocessing cases", len(futures)):
             try:
-                sources, warnings = future.result()
+                finished = future.result()
             except BrokenProcessPool as error:
                 raise RuntimeError(
                     f"one of {workers} preprocessing processes died, probably of too little memory; the finished "
@@ -51,7 +61,7 @@ def preprocess_cases(
             except RuntimeError as error:
                 failures.append(str(error))
             else:
-                yield futures[future], sources, warnings
+                yield futures[future], finished
     if failures:
         free = shutil.disk_usage(data.folder).free
         full = f"No space left: {free / 1e6:.0f} MB are free in {data.folder}; " if free < FULL_DISK else ""
@@ -61,8 +71,8 @@ def preprocess_cases(
         )
 
 
-def preprocess_case(data: PlannedData, case: str, files: RawCase, staging: Path) -> tuple[list[SourceFile], list[str]]:
-    """Run nnU-Net's preprocessor for one case; return the raw files it was made from, and warnings about it.
+def preprocess_case(data: PlannedData, case: str, files: RawCase, staging: Path) -> Finished:
+    """Run nnU-Net's preprocessor for one case.
 
     Raises:
         RuntimeError: the case cannot be used; the message names it and says why.
@@ -78,8 +88,9 @@ def preprocess_case(data: PlannedData, case: str, files: RawCase, staging: Path)
         configuration.preprocessor_class(verbose=False).run_case_save(
             os.path.join(staging, case), files.images, files.label, plans, configuration, data.dataset_json
         )
-        image, segmentation, *_ = nnUNetDatasetBlosc2(str(staging), [case]).load_case(case)
-        return sources, [*warnings, *check_intensities(image[:], segmentation[:], schemes)]
+        image, segmentation, _, properties = nnUNetDatasetBlosc2(str(staging), [case]).load_case(case)
+        warnings += check_intensities(image[:], segmentation[:], schemes)
+        return Finished(sources, orientation_of(properties), warnings)
     except Exception as error:  # of any kind: the message must name the case and reach the parent process
         reason = str(error) or "see the message printed above"
         raise RuntimeError(f"case {case}: {reason} ({type(error).__name__})") from error

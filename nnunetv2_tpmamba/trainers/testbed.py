@@ -16,9 +16,12 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunetv2_tpmamba.config import Testbed
+from nnunetv2_tpmamba.data.folders import find_model
+from nnunetv2_tpmamba.data.orientation import describe_ensembling, describe_orientations
 from nnunetv2_tpmamba.data.planned_data import PlannedData
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
+from nnunetv2_tpmamba.data.readers import orientation_of_folds
 from nnunetv2_tpmamba.data.splits import folder_of_split
 
 from .augmentation import with_noise_in_hu
@@ -122,6 +125,10 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
             )
         self.check_installed()
         self.check_patch_size(self.testbed.patch_size)
+        self.orientation = orientation_of_folds(
+            plans, find_model(plans, type(self).__name__, configuration), self.testbed.orientation
+        )
+        self.stock_reader = plans.get("image_reader_writer", "")
         num_gpus = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
         plans = derive_plans(
             plans,
@@ -130,6 +137,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
             spacing=self.testbed.spacing,
             patch_size=self.testbed.patch_size,
             hu_window=self.testbed.hu_window,
+            orientation=self.orientation,
             batch_size=self.testbed.batch_size * num_gpus,
             architecture=self.plan_architecture(),
         )
@@ -191,6 +199,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
         )
         num_processes = min(default_num_processes, os.cpu_count() or 1)
         ensure_preprocessed(data, num_processes=num_processes, log=self.print_to_log_file)
+        self.print_to_log_file(describe_orientations(data, as_before=self.orientation != self.testbed.orientation))
 
     def bare_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""
@@ -219,6 +228,11 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
             reader = copy.copy(self)  # nnU-Net takes the folder of the split from the trainer; ours stays as it is
             reader.preprocessed_dataset_folder_base = str(folder)
             return super(nnUNetTrainerTestbed, reader).do_split()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        if save_probabilities:
+            self.print_to_log_file(describe_ensembling(self.plans_manager.plans, self.stock_reader))
+        super().perform_actual_validation(save_probabilities)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         self.toggle_deep_supervision(self.bare_network(), enabled)

@@ -85,6 +85,13 @@ class TestErrors:
         with pytest.raises(RuntimeError, match="case bb: Spacing mismatch between segmentation and corresponding"):
             unmade.ensure()
 
+    def test_image_of_two_channels_in_one_file(self, unmade):
+        image = SimpleITK.JoinSeries([SimpleITK.ReadImage(str(unmade.raw / "imagesTr/bb_0000.nii"))] * 2)
+        SimpleITK.WriteImage(image, str(unmade.raw / "imagesTr/bb_0000.nii"))
+        message = r"case bb: .*bb_0000.nii has 4 dimensions; save it with 3, several channels in a file each"
+        with pytest.raises(RuntimeError, match=message):
+            unmade.ensure()
+
     def test_channel_is_missing(self, tmp_path, sequential):
         dataset_json = {"channel_names": {"0": "CT", "1": "CT"}, "labels": {"background": 0}, "file_ending": ".nii"}
         plans = stock_plans()

@@ -107,6 +107,7 @@ class TestWhatIsSet:
             ({"spacing": (3, 3, 2.5)}, "_tpmamba_3x3x2.5mm"),
             ({"hu_window": (-1000, 400.5)}, "_tpmamba_-1000to400.5HU"),
             ({"spacing": (0.5, 0.5, 0.5), "hu_window": (0, 80)}, "_tpmamba_0.5mm_0to80HU"),
+            ({"orientation": "stored", "hu_window": (0, 80)}, "_tpmamba_0to80HU_stored"),
         ],
     )
     def test_different_data_have_different_identifiers(self, options, suffix):
@@ -117,6 +118,19 @@ class TestWhatIsSet:
         derived = derive_plans(stock_plans(), "3d_fullres", DATASET_JSON, spacing=(1, 1, 2))
         identifier = derived["configurations"]["3d_fullres"]["data_identifier"]
         assert f"# {identifier!r}" in derive_plans.__doc__
+
+    def test_images_are_turned_where_nnunet_has_a_reader_for_it(self):
+        for stock, expected in (
+            ("SimpleITKIO", "SimpleITKIOWithReorient"),
+            ("SimpleITKIOWithReorient", "SimpleITKIOWithReorient"),
+            ("NibabelIO", "NibabelIO"),
+        ):
+            derived = derive(stock_plans(image_reader_writer=stock))
+            assert PlansManager(derived).image_reader_writer_class.__name__ == expected
+            assert derived["configurations"]["3d_fullres"]["data_identifier"].endswith("_tpmamba")
+
+    def test_images_are_read_as_stored_on_request(self):
+        assert derive(orientation="stored")["image_reader_writer"] == "SimpleITKIO"
 
     def test_window_does_not_matter_without_ct(self):
         plans = stock_plans()
@@ -141,6 +155,7 @@ class TestWhatIsKept:
             "original_median_spacing_after_transp",
             "original_median_shape_after_transp",
             "foreground_intensity_properties_per_channel",
+            "image_reader_writer",
         }
         assert derived.keys() == plans.keys()
         for key in plans.keys() - changed:
@@ -163,7 +178,10 @@ class TestWhatIsKept:
         assert settings["batch_dice"] is False
         assert settings["preprocessor_name"] == "DefaultPreprocessor"
 
-    @pytest.mark.parametrize("options", [{}, {"spacing": (3, 3, 2.5), "hu_window": (-1000, 400)}])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"spacing": (3, 3, 2.5), "hu_window": (-1000, 400)}, {"orientation": "stored", "hu_window": (0, 80)}],
+    )
     def test_deriving_again_changes_nothing(self, options):
         derived = derive(**options)
         assert derive(deepcopy(derived), **options) == derived
@@ -240,6 +258,12 @@ class TestErrors:
     def test_patch_size(self, patch_size):
         with pytest.raises(ValueError, match=r"patch size \(96, .*: three positive numbers are needed"):
             derive(patch_size=patch_size)
+
+    def test_orientation(self):
+        with pytest.raises(
+            ValueError, match=r"""orientation 'LPS': set it to "RAS", or to "stored" to turn no image"""
+        ):
+            derive(orientation="LPS")
 
     def test_window(self):
         with pytest.raises(ValueError, match=r"HU window \(250, -200\): the first must be below the second"):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 
 import blosc2
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from support.images import assert_same_geometry, content, read_array, write_image
+from support.images import (
+    assert_same_geometry,
+    content,
+    orientation_of,
+    read_array,
+    store_as,
+    turned,
+    write_image,
+)
 from support.nnunet import ON_CPU, model_folder, train_command
 from support.raw_datasets import link_cases, write_raw_dataset
 from support.sam_files import write_meta_checkpoint
@@ -25,16 +34,18 @@ def predict(nnunet, dataset, trainer, images, output, **how):
 class TestRealCT:
     """Real CTs: few-shot splits, both trainers on fold 0 and two draws of 3 by the script, prediction, comparison.
 
-    Our network is a thin one; what takes the paper's spacing and patch size are the data.
+    Our network is a thin one; what takes the paper's spacing and patch size are the data, of which two in eight cases
+    are stored in each of four orientations.
     """
 
     NAME, CASES = "Dataset702_HeadNeckCrop", 8
+    ORIENTATIONS = ("LPS", "RAS", "LAS", "PIR")
     OURS, STOCK = "nnUNetTrainerTPMamba_tiny_fine", "nnUNetTrainer_short"
 
     @pytest.fixture(scope="class")
     def trained(self, real_data, module_nnunet):
         nnunet = module_nnunet
-        link_cases(real_data / self.NAME, nnunet.raw / self.NAME, self.CASES)
+        link_cases(real_data / self.NAME, nnunet.raw / self.NAME, self.CASES, (None, "RAS", "PIR", "LAS"))
         nnunet.run("nnUNetv2_plan_and_preprocess", "-d", 702, "-c", "3d_fullres", "-np", 1, "-npfp", 1)
         folder, script = nnunet.preprocessed / self.NAME, nnunet.raw.parent / "trainings.sh"
         protocol = ("-d", 702, "-n", 3, "--draws", 2, "--test", 2)
@@ -86,6 +97,46 @@ class TestRealCT:
         for path in predicted:
             assert_same_geometry(path, images / path.name.replace(".nii.gz", "_0000.nii.gz"))
             assert set(np.unique(read_array(path))) <= {0, 1, 2, 3}
+
+    def test_the_log_says_how_images_are_read(self, trained):
+        fold = model_folder(trained.results, self.NAME, self.OURS) / "fold_0"
+        (log,) = fold.glob("training_log_*.txt")
+        assert "6 of 8 training cases were stored otherwise (2 " in log.read_text()
+        validated = {orientation_of(path) for path in (fold / "validation").glob("*.nii.gz")}
+        assert validated == {"RAS", "PIR"}  # as these cases are stored
+
+    def test_orientation_does_not_matter(self, trained, real_data, tmp_path):
+        """One CT stored in many orientations gets the same labels; as before, plans that name another reader do not."""
+        ct, images = min((real_data / self.NAME / "imagesTs").iterdir()), tmp_path / "images"
+        images.mkdir()
+        for orientation in self.ORIENTATIONS:
+            store_as(ct, images / f"{orientation}_0000.nii.gz", orientation)
+        oblique = SimpleITK.ReadImage(str(ct))
+        oblique.SetDirection(np.ravel(turned(20)).tolist())
+        SimpleITK.WriteImage(oblique, str(images / "oblique_0000.nii.gz"))
+        predict(trained, self.NAME, self.OURS, images, tmp_path / "out")
+        expected = read_array(tmp_path / "out" / "LPS.nii.gz")
+        assert len(np.unique(expected)) > 1
+        np.testing.assert_array_equal(read_array(tmp_path / "out" / "oblique.nii.gz"), expected)
+        for name in (*self.ORIENTATIONS, "oblique"):
+            assert_same_geometry(tmp_path / "out" / f"{name}.nii.gz", images / f"{name}_0000.nii.gz")
+        for orientation in self.ORIENTATIONS:
+            store_as(tmp_path / "out" / f"{orientation}.nii.gz", tmp_path / "turned.nii.gz", "LPS")
+            np.testing.assert_array_equal(read_array(tmp_path / "turned.nii.gz"), expected, err_msg=orientation)
+
+        before = tmp_path / "before"
+        shutil.copytree(model_folder(trained.results, self.NAME, self.OURS), before)
+        plans = json.loads((before / "plans.json").read_text()) | {"image_reader_writer": "SimpleITKIO"}
+        (before / "plans.json").write_text(json.dumps(plans))
+        for path in images.iterdir():
+            if not path.name.startswith(("LPS", "RAS")):
+                path.unlink()
+        trained.run(
+            *("nnUNetv2_predict_from_modelfolder", "-i", images, "-o", tmp_path / "as_before", "-m", before),
+            *("-f", 0, "-npp", 1, "-nps", 1, "--disable_tta", *ON_CPU),
+        )
+        store_as(tmp_path / "as_before/RAS.nii.gz", tmp_path / "turned.nii.gz", "LPS")
+        assert (read_array(tmp_path / "as_before/LPS.nii.gz") != read_array(tmp_path / "turned.nii.gz")).any()
 
     def test_they_are_compared_as_nnunet_scores_them(self, trained, tmp_path):
         trainers = (self.STOCK, self.OURS)

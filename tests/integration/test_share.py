@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from support.images import read_array, read_probabilities
+from support.images import read_array, read_probabilities, store_as
 from support.raw_datasets import write_raw_dataset
 from support.sam_files import write_timm_checkpoint, write_wrapped_checkpoint
 
@@ -18,6 +18,8 @@ NAME, TRAINER = "Dataset905_Blobs", "nnUNetTrainerTPMamba_thin_short"
 def trained(module_nnunet, tmp_path_factory):
     nnunet, folder = module_nnunet, tmp_path_factory.mktemp("sam")
     write_raw_dataset(nnunet.raw / NAME, ["a", "b"], (16, 20, 24), (3.0, 2.0, 2.0))
+    for file in ("imagesTr/b_0000.nii.gz", "labelsTr/b.nii.gz"):
+        store_as(nnunet.raw / NAME / file, nnunet.raw / NAME / file, "PIR")
     nnunet.plan(NAME)
     (nnunet.preprocessed / NAME / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
     nnunet.sam = write_wrapped_checkpoint(folder / "best.pt")

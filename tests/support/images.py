@@ -2,8 +2,10 @@
 
 import hashlib
 
+import nibabel
 import numpy as np
 import SimpleITK
+from scipy.spatial.transform import Rotation
 
 
 def write_image(array, path, spacing=(1, 1, 1), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), origin=(0, 0, 0)):
@@ -13,6 +15,21 @@ def write_image(array, path, spacing=(1, 1, 1), direction=(1, 0, 0, 0, 1, 0, 0, 
     image.SetDirection(np.asarray(direction, float).ravel().tolist())
     image.SetOrigin(origin)
     SimpleITK.WriteImage(image, str(path))
+
+
+def turned(*degrees):
+    """The direction of an oblique image: turned about its first axis, and the second and third if they are given."""
+    return Rotation.from_euler("xyz"[: len(degrees)], degrees, degrees=True).as_matrix()
+
+
+def store_as(image, path, orientation):
+    """Write an image again with its axes in another order or direction, such as ``"PIR"``; voxels keep their place."""
+    SimpleITK.WriteImage(SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(image)), orientation), str(path))
+
+
+def orientation_of(path):
+    """The orientation in which an image is stored, such as ``"LPS"``."""
+    return "".join(nibabel.aff2axcodes(nibabel.load(path).affine))
 
 
 def read_array(path):

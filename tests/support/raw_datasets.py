@@ -1,9 +1,11 @@
 """Builders of raw nnU-Net data sets: with noisy images and blobs as labels, or with empty files."""
 
 import json
+from itertools import cycle
 
 import numpy as np
 import SimpleITK
+from support.images import store_as
 
 
 def write_raw_dataset(
@@ -44,12 +46,18 @@ def write_raw_dataset(
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
-def link_cases(source, folder, number):
-    """Make a raw data set of the first training cases of another one, which has one channel."""
+def link_cases(source, folder, number, orientations=(None,)):
+    """Make a raw data set of the first training cases of another one, which has one channel.
+
+    The cases are stored in ``orientations`` in turn; None leaves a case as it is.
+    """
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
-        for path in sorted((source / name).iterdir())[:number]:
-            (folder / name / path.name).symlink_to(path.resolve())
+        for path, orientation in zip(sorted((source / name).iterdir())[:number], cycle(orientations), strict=False):
+            if orientation is None:
+                (folder / name / path.name).symlink_to(path.resolve())
+            else:
+                store_as(path, folder / name / path.name, orientation)
     description = json.loads((source / "dataset.json").read_text()) | {"numTraining": number}
     (folder / "dataset.json").write_text(json.dumps(description))
 

@@ -32,6 +32,7 @@ PLANS = {
     "dataset_name": "Dataset901_Blobs",
     "plans_name": "nnUNetPlans",
     "label_manager": "LabelManager",
+    "image_reader_writer": "SimpleITKIOWithReorient",
     "configurations": {"3d_fullres": {"architecture": {}, "patch_size": [32, 32, 32]}},
 }
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
