@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from support.images import read_array, read_probabilities
+from support.images import read_array, read_probabilities, store_as
 from support.nnunet import NnUNet, model_folder
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
@@ -46,11 +46,23 @@ def nnunet(module_nnunet, real_data):
     for name in MATRIX:
         module = f"nnunetv2.dataset_conversion.datasets_for_integration_tests.{name}"
         subprocess.run([sys.executable, "-m", module], env=nnunet.environment, check=True, capture_output=True)
+        if name == PLAIN:
+            store_otherwise(nnunet.raw / name, labels[::3])
         nnunet.plan(name)
         cases = [label.name.removesuffix(".nii.gz") for label in labels]
         splits = [{"train": cases[fold + 1 :] + cases[:fold], "val": cases[fold : fold + 1]} for fold in FOLDS]
         (nnunet.preprocessed / name / "splits_final.json").write_text(json.dumps(splits))
     return nnunet
+
+
+def store_otherwise(raw, labels):
+    """Store some cases in another orientation, and let the stock trainer turn all to RAS, as ours does."""
+    for label in labels:
+        for file in (raw / "labelsTr" / label.name, raw / "imagesTr" / label.name.replace(".nii.gz", "_0000.nii.gz")):
+            store_as(file, file, "PIL")
+    description = json.loads((raw / "dataset.json").read_text())
+    description["overwrite_image_reader_writer"] = "SimpleITKIOWithReorient"
+    (raw / "dataset.json").write_text(json.dumps(description))
 
 
 def train(nnunet, name, trainer, folds):
@@ -140,7 +152,8 @@ class TestAfterTraining:
         both.run("nnUNetv2_ensemble", "-i", *predicted, "-o", tmp_path, "-np", 1)
         for path in predicted[0].glob("*.npz"):
             mean = sum(read_probabilities(folder / path.name) for folder in predicted) / 2
-            different = mean.argmax(0) != read_array(tmp_path / f"{path.stem}.nii.gz")
+            store_as(tmp_path / f"{path.stem}.nii.gz", tmp_path / "turned.nii.gz", "RAS")
+            different = mean.argmax(0) != read_array(tmp_path / "turned.nii.gz")
             assert different.mean() < 0.001  # where two labels are as likely
 
     def test_apply_postprocessing(self, both, predicted, tmp_path):
