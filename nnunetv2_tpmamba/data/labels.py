@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, get_labelmanager_class_from_plans
 
+MOST_GAPS = 10  # that a message names
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -71,9 +73,11 @@ class Labels:
         if len(values) < len(self.classes):
             return  # each region has an output, whatever its values are
         values |= {0} if self.ignore_label is None else {0, self.ignore_label}
-        if gaps := sorted(set(range(max(values))) - values):
+        most = len(values) + MOST_GAPS  # a damaged dataset.json may name a value of any size
+        if gaps := sorted(set(range(min(max(values), most))) - values):
+            missing = listed(gaps) + (", ..." if max(values) > most else "")
             raise ValueError(
-                f"the labels in dataset.json have the values {listed(sorted(values))}, without {listed(gaps)}: nnU-Net "
+                f"the labels in dataset.json have the values {listed(sorted(values))}, without {missing}: nnU-Net "
                 "trains only labels that count up from 0 without a gap; change them in dataset.json and in the label "
                 "maps (labelsTr), then plan again"
             )

@@ -12,6 +12,8 @@ from typing import Any, get_args
 
 from nnunetv2_tpmamba.config import Orientation
 
+from .labels import Labels
+
 TURNING = {"SimpleITKIO": "SimpleITKIOWithReorient"}
 """For a reader that reads as stored, the one that reads the same files and turns them."""
 READ_RAS = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
@@ -27,7 +29,7 @@ def reader_for(reader: str, dataset_json: Mapping[str, Any], orientation: Orient
         orientation: ``"RAS"``, or ``"stored"`` for whatever the reader of the stock plans does.
 
     Raises:
-        ValueError: another orientation.
+        ValueError: another orientation, or labels that nnU-Net cannot use.
     """
     if orientation not in get_args(Orientation):
         raise ValueError(f'orientation {orientation!r}: set it to "RAS", or to "stored" to turn no image')
@@ -53,17 +55,10 @@ def why_as_stored(reader: str, dataset_json: Mapping[str, Any]) -> str | None:
 
 
 def largest_label(dataset_json: Mapping[str, Any]) -> int:
-    """The largest value that a label map or a prediction may hold, as far as ``dataset.json`` can be read."""
-    labels = dataset_json.get("labels")
-    given = [*(labels.values() if isinstance(labels, Mapping) else ()), dataset_json.get("regions_class_order")]
-    largest = 0
-    for entry in given:
-        for value in entry if isinstance(entry, list | tuple) else [entry]:
-            try:
-                largest = max(largest, int(value))
-            except (TypeError, ValueError, OverflowError):  # nnU-Net refuses such labels itself
-                continue
-    return largest
+    """The largest value that a label map or a prediction may hold."""
+    order = dataset_json.get("regions_class_order")  # the values that nnU-Net writes where there are regions
+    written = [value for value in order if isinstance(value, int)] if isinstance(order, list) else []
+    return max([0, *Labels.of(dataset_json).names_of_values(), *written])
 
 
 def orientation_of_folds(plans: Mapping[str, Any], model: Path | None, wanted: Orientation) -> Orientation:

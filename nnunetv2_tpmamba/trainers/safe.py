@@ -104,6 +104,15 @@ class nnUNetTrainerSafe(nnUNetTrainer):
             problem = unwritten(Path(filename), error)
             self._stop(f"{problem}. Earlier checkpoints are whole: make room, then continue with --c", error)
 
+    def check_writer(self, file: str) -> None:
+        """Raise ``ValueError`` for a checkpoint of another trainer, which may fit although the network is another."""
+        writer, name = torch.load(file, "cpu", mmap=True, weights_only=False)["trainer_name"], type(self).__name__
+        if writer != name:
+            raise ValueError(
+                f"{file} was written by {writer}, not by {name}: continue with -tr {writer}, or start a new training "
+                "with -pretrained_weights, which takes weights of the same network"
+            )
+
     def _save_if_best(self) -> None:
         """Write checkpoint_best before checkpoint_latest, which records the best score.
 

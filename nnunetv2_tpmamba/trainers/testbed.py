@@ -245,14 +245,5 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
                 self.initialize(pretrained=False)
             super().load_checkpoint(filename_or_checkpoint)
 
-    def check_writer(self, file: str) -> None:
-        """Raise ``ValueError`` for a checkpoint of another trainer, which may fit although the network is another."""
-        writer, name = torch.load(file, "cpu", mmap=True, weights_only=False)["trainer_name"], type(self).__name__
-        if writer != name:
-            raise ValueError(
-                f"{file} was written by {writer}, not by {name}: continue with -tr {writer}, or start a new training "
-                "with -pretrained_weights, which takes weights of the same network"
-            )
-
     def _set_batch_size_and_oversample(self) -> None:
         self.batch_size = self.testbed.batch_size  # per GPU; sampling is probabilistic, so every rank does the same

@@ -135,3 +135,10 @@ class TestTrainable:
         labels = {"background": 0, "a": 1, "b": 3, "c": 6}
         with pytest.raises(ValueError, match=r"have the values 0, 1, 3, 6, without 2, 4, 5: nnU-Net trains only"):
             Labels.of({"labels": labels}).check_trainable()
+
+    def test_a_gap_of_any_size_is_refused_at_once(self):
+        labels = {"background": 0, "a": 1, "b": 10**15}
+        with pytest.raises(
+            ValueError, match=r"without 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, \.\.\.: nnU-Net trains only"
+        ):
+            Labels.of({"labels": labels}).check_trainable()

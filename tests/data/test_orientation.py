@@ -123,7 +123,7 @@ class TestAsStored:
         assert "1 LPS (a); 1 PIR (bb); 1 RAS (ccc)" in said
 
     def test_many_labels(self, mixed):
-        mixed.dataset_json["labels"]["last"] = 300
+        mixed.dataset_json["labels"] |= {f"organ {value}": value for value in range(2, 301)}
         assert "because SimpleITKIOWithReorient writes labels up to 254, and dataset.json has 300: " in self.as_stored(
             mixed, plans_name="nnUNetPlans"
         )
