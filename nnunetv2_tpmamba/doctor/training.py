@@ -12,6 +12,7 @@ from .installation import reinstalling
 from .variables import check_spelling
 
 COMPILE = "nnUNet_compile"
+MPS_FALLBACK = "export PYTORCH_ENABLE_MPS_FALLBACK=1, so that the CPU computes what PyTorch cannot on a Mac's GPU"
 GET_TORCH = "install a torch for this machine's GPU and driver: https://pytorch.org/get-started/locally"
 STEP_CONFIG = replace(
     TPMambaConfig(),
@@ -29,8 +30,14 @@ def check_device() -> Finding:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        if torch.cuda.is_available():
-            return check_gpu()
+        device = best_device()
+    if device == "cuda":
+        return check_gpu()
+    if device == "mps":
+        text = "this Mac's GPU (mps); nobody has tested this package on a Mac, and how fast it is there is not known"
+        return Finding(
+            NOTE, text, ("train and predict with -device mps, or with -device cpu", f"perhaps {MPS_FALLBACK}")
+        )
     advice = [
         "to try things here: nnUNetv2_tpmamba demo, or -tr nnUNetTrainerTPMamba_demo -device cpu",
         "on a cluster, run this command on the node that trains",
@@ -39,8 +46,6 @@ def check_device() -> Finding:
     if reasons or shutil.which("nvidia-smi"):
         said = reasons[0].strip().partition("\n")[0] if reasons else f"torch {torch.__version__} finds no GPU"
         advice.append(f"there is an NVIDIA driver, but {said}; check CUDA_VISIBLE_DEVICES, or {GET_TORCH}")
-    if torch.backends.mps.is_available():
-        advice.append("this Mac's GPU (-device mps) was never tested with this package")
     text = "no GPU: one forward of the full-size network on a 96 mm cube takes about 20 s on 2 CPU cores"
     return Finding(NOTE, text, tuple(advice))
 
@@ -128,10 +133,13 @@ def check_step() -> Finding:
         volume = torch.rand(1, 1, 4, 16, 16, device=device)
         target = torch.randint(2, (1, 4, 16, 16), device=device)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])
-    with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-        loss = torch.nn.functional.cross_entropy(network(volume), target)
-    loss.backward()
-    optimizer.step()
+    try:
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            loss = torch.nn.functional.cross_entropy(network(volume), target)
+        loss.backward()
+        optimizer.step()
+    except NotImplementedError as error:  # as PyTorch says of an operator that it lacks on mps
+        return Finding(FAIL, f"training step on {device}: {in_a_line(error)}", (MPS_FALLBACK, "or use -device cpu"))
     if not all(bool(x.isfinite().all()) for x in (loss, *network.parameters())):
         text = f"training step: the loss ({loss.item()}) or the step after it is not finite on {device}"
         return Finding(FAIL, text, reinstalling("torch"))
@@ -139,10 +147,12 @@ def check_step() -> Finding:
 
 
 def best_device() -> str:
-    """Choose CUDA if there is a GPU, else the CPU."""
+    """Choose CUDA if there is a GPU for it, else a Mac's GPU, else the CPU."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def check_models() -> Finding:

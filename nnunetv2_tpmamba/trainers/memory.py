@@ -88,7 +88,9 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused_cache = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused_cache
-    return psutil.virtual_memory().available if device.type == "cpu" else None
+    if device.type in ("cpu", "mps"):  # a Mac's GPU has no memory of its own
+        return psutil.virtual_memory().available
+    return None
 
 
 def restart_peak(device: torch.device) -> bool:

@@ -114,7 +114,8 @@ def test_counting_leaves_the_network_alone(tiny_config):
 def test_free_memory_of_this_machine():
     free = free_bytes(torch.device("cpu"))
     assert 10 * MEGABYTE < free < 2**50
-    assert free_bytes(torch.device("mps")) is None
+    assert free_bytes(torch.device("mps")) > 0  # shared with the CPU
+    assert free_bytes(torch.device("meta")) is None
 
 
 @pytest.mark.gpu
