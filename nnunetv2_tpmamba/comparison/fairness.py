@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nnunetv2_tpmamba.data.dataset_json import read_json
-from nnunetv2_tpmamba.data.splits import SPLITS
+from nnunetv2_tpmamba.data.splits import SPLITS, is_splits
 
 from .environments import different_environments
 from .runs import Run
@@ -101,15 +100,3 @@ def read_splits(path: Path, folds: Sequence[str]) -> tuple[Splits | None, tuple[
     if all(fold == "all" for fold in folds):
         return None, ()
     return None, (f"{path} is {state}, so it is not known which cases were trained on.",)
-
-
-def is_splits(value: Any) -> bool:
-    """Whether a JSON value has the form of nnU-Net's splits: for each fold, names of cases to train and validate on."""
-    return isinstance(value, list) and all(
-        isinstance(fold, dict)
-        and all(
-            isinstance(fold.get(part), list) and all(isinstance(case, str) for case in fold[part])
-            for part in ("train", "val")
-        )
-        for fold in value
-    )

@@ -1,11 +1,13 @@
 """The preprocessed data that derived plans describe: their folder, their settings, and how a user makes them."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .cases import TRUTH, RawCase, spacing_file, training_cases
+from .manifest import Manifest
 from .plans import intensity_properties
 
 INTENSITIES_USED = {  # the statistics each of nnU-Net's normalization schemes reads; any other scheme may read all
@@ -85,6 +87,15 @@ class PlannedData:
         if self.raw_folder is None or not self.raw_folder.is_dir():
             return {}
         return training_cases(self.raw_folder, self.dataset_json)
+
+    def cases(self) -> Collection[str]:
+        """The names of the training cases: the raw ones, or where these are absent, those that were made.
+
+        Raises:
+            ValueError: the data folder is not as this package makes it.
+        """
+        manifest = None if (raw := self.raw_cases()) else Manifest.read(self.folder)
+        return manifest.cases if manifest is not None else raw
 
     def label_copy(self, case: str) -> Path:
         """Where nnU-Net's validation looks for the case's label: beside the data folder."""

@@ -1,13 +1,16 @@
 """nnU-Net's ``splits_final.json``: one process at a time reads or makes it, and cases it leaves out are named."""
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_tpmamba.files import acquire
 
+from .cases import taken_for_labels
 from .manifest import name_some
 
 SPLITS = "splits_final.json"
@@ -54,6 +57,58 @@ def folder_of_split(folder: Path, log: Log) -> Iterator[Path]:
             yield folder
 
 
+def check_fold(folder: Path, fold: int | str, cases: Collection[str], ending: str) -> None:
+    """Check that a fold can be trained and validated on these cases.
+
+    Args:
+        folder: the dataset's folder in nnUNet_preprocessed.
+        fold: its number, or ``all``.
+        cases: all training cases.
+        ending: of the files' names, which is no part of a case's name.
+
+    Raises:
+        ValueError: the split is damaged, or names cases that there are not, or none; or nnU-Net cannot make a split.
+    """
+    path = folder / SPLITS
+    if fold == "all":
+        return
+    if not path.is_file():
+        if too_few := describe_gaps(folder, cases):
+            raise ValueError(f"fold {fold}: {too_few}")
+        return
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); correct it, or remove it and nnU-Net makes one") from error
+    if not is_splits(splits):
+        raise ValueError(
+            f'{path} is no list of folds such as {{"train": ["case_1", ...], "val": ["case_2", ...]}}; correct it, or '
+            "remove it and nnU-Net makes one"
+        )
+    if int(fold) >= len(splits):
+        return  # nnU-Net draws one
+    for part in ("train", "val"):
+        names = splits[int(fold)][part]
+        if not names:
+            raise ValueError(f"fold {fold} of {path} has no case in {part!r}; nnU-Net needs one at least")
+        if unknown := [name for name in names if name not in cases]:
+            first, likely = unknown[0], re.sub(rf"(_\d{{4}})?{re.escape(ending)}$", "", unknown[0])
+            advice = f"write {likely} for {first}" if likely in cases else f"the cases are {name_some(sorted(cases))}"
+            raise ValueError(f"fold {fold} of {path} names cases that there are not: {name_some(unknown)}; {advice}")
+
+
+def is_splits(value: Any) -> bool:
+    """Whether a JSON value has the form of nnU-Net's splits: for each fold, names of cases to train and validate on."""
+    return isinstance(value, list) and all(
+        isinstance(fold, dict)
+        and all(
+            isinstance(fold.get(part), list) and all(isinstance(case, str) for case in fold[part])
+            for part in ("train", "val")
+        )
+        for fold in value
+    )
+
+
 def describe_gaps(folder: Path, cases: Collection[str]) -> str | None:
     """Say which cases no fold trains on, or that nnU-Net cannot make its default split; None if all is well.
 
@@ -63,10 +118,11 @@ def describe_gaps(folder: Path, cases: Collection[str]) -> str | None:
     """
     path = folder / SPLITS
     if not path.is_file():
-        if len(cases) >= DEFAULT_FOLDS:
+        split = len(cases) - len(taken_for_labels(cases))
+        if split >= DEFAULT_FOLDS:
             return None
         return (
-            f"only {len(cases)} of the {DEFAULT_FOLDS} training cases that nnU-Net's default split needs; train with "
+            f"only {split} of the {DEFAULT_FOLDS} training cases that nnU-Net's default split needs; train with "
             f"fold 'all' or write a split of your own to {path}"
         )
     try:

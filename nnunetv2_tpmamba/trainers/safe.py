@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import SimpleQueue
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ from nnunetv2_tpmamba.data.training_log import (
 )
 from nnunetv2_tpmamba.files import unwritten, whole_or_absent
 
+from .data_workers import reporting, why_ended
 from .environment import environment
 from .memory import peak_bytes, restart_peak
 
@@ -28,13 +30,15 @@ class nnUNetTrainerSafe(nnUNetTrainer):
 
     The log holds the environment of the training, the peak memory of training and of the final validation, and as its
     last message the error that ended it, whatever it is. A training stops with a message that says what to do where a
-    loss is not finite, where the device's memory is too little, and where a checkpoint cannot be written.
+    loss is not finite, where the device's memory is too little, where a checkpoint cannot be written, and where a
+    process that makes batches ends.
     """
 
     advice_on_memory = "train on a device with more memory"
     """What to do when a training does not fit into the device's memory."""
 
     _best_ema: float | None
+    _reports: "SimpleQueue[str] | None" = None
 
     @property
     def writes_checkpoints(self) -> bool:
@@ -45,9 +49,19 @@ class nnUNetTrainerSafe(nnUNetTrainer):
         self.print_to_log_file(environment_line(environment(self.device)))
         super().on_train_start()
 
+    def get_dataloaders(self) -> tuple:
+        self._reports = SimpleQueue()
+        with reporting(self._reports):
+            return super().get_dataloaders()
+
     def run_training(self) -> None:
         with self._errors_logged():
-            super().run_training()
+            try:
+                super().run_training()
+            except RuntimeError as error:
+                if self._reports is not None and (reason := why_ended(error, self._reports)):
+                    self._stop(reason, error)
+                raise
 
     @contextmanager
     def _errors_logged(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ from nnunetv2_tpmamba.data.planned_data import PlannedData
 from nnunetv2_tpmamba.data.plans import derive_plans
 from nnunetv2_tpmamba.data.preprocessing import ensure_preprocessed
 from nnunetv2_tpmamba.data.readers import orientation_of_folds
-from nnunetv2_tpmamba.data.splits import folder_of_split
+from nnunetv2_tpmamba.data.splits import check_fold, folder_of_split
 
 from .augmentation import with_noise_in_hu
 from .optimization import parameter_groups
@@ -188,7 +188,11 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
         self.print_to_log_file(f"Parameters: {total / 1e6:.1f} M, of which {trained / 1e6:.1f} M are trained")
 
     def preprocess(self) -> None:
-        """Make the data at the derived spacing, unless they are there and up to date."""
+        """Make the data at the derived spacing, unless they are there and up to date.
+
+        Raises:
+            ValueError: the fold names cases that there are not; nothing was made.
+        """
         raw = nnUNet_raw.get()
         data = PlannedData(
             self.plans_manager.plans,
@@ -197,6 +201,8 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
             raw_folder=None if raw is None else Path(raw, self.plans_manager.dataset_name),
             preprocessed_folder=Path(self.preprocessed_dataset_folder_base),
         )
+        if cases := data.cases():  # else making the data says what is absent
+            check_fold(data.preprocessed_folder, self.fold, cases, data.label_ending)
         num_processes = min(default_num_processes, os.cpu_count() or 1)
         ensure_preprocessed(data, num_processes=num_processes, log=self.print_to_log_file)
         self.print_to_log_file(describe_orientations(data, as_before=self.orientation != self.testbed.orientation))

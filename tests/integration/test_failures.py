@@ -193,7 +193,7 @@ class TestKilledProcesses:
         for child in children(process):
             os.kill(child, signal.SIGKILL)
         assert process.wait(timeout=120) == 1
-        assert "background workers are no longer alive" in log.read_text()
+        assert "a process that made batches was ended from outside, as for lack of memory" in log.read_text()
 
     def test_prediction_killed_and_continued(self, trained, tmp_path):
         images, log = write_images(tmp_path / "images", 6), tmp_path / "log"

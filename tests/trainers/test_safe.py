@@ -1,16 +1,21 @@
 """Nothing is lost: losses that are not finite, too little memory, checkpoints, and continuing."""
 
+import os
+import re
+from multiprocessing import SimpleQueue
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from support.tiny_trainer import batch, nnUNetTrainerTPMamba_tiny, state
 
 from nnunetv2_tpmamba.data.training_log import read_prediction_peak_memory, says_stopped
 from nnunetv2_tpmamba.networks.sam import download
 from nnunetv2_tpmamba.trainers import safe
+from nnunetv2_tpmamba.trainers.data_workers import why_ended
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -50,6 +55,32 @@ def test_the_error_that_ends_a_training_is_the_last_message_in_its_log(make, mon
     last = Path(made.log_file).read_text().strip().splitlines()[-1]
     assert last.endswith(f": Stopped: {message}")
     assert says_stopped(last.partition(": ")[2])
+
+
+def test_the_error_that_ends_a_data_worker_is_the_last_message_too(make, monkeypatch):
+    """nnU-Net's own message, that workers are no longer alive, stands below the traceback and names no cause."""
+    trains, load_case = os.getpid(), nnUNetDatasetBlosc2.load_case
+
+    def fail_in_workers(self, identifier):
+        if os.getpid() != trains:
+            raise OSError(f"{identifier} cannot be read")
+        return load_case(self, identifier)
+
+    made = make()
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+    monkeypatch.setattr(nnUNetDatasetBlosc2, "load_case", fail_in_workers)
+    with pytest.raises(RuntimeError, match=r"a process that made batches ended with OSError: case\d cannot be read \("):
+        made.run_training()
+    last = Path(made.log_file).read_text().strip().splitlines()[-1]
+    assert re.search(
+        r"Stopped: a process .* ended with OSError: case\d cannot be read \(test_safe.py, line \d+\)", last
+    )
+
+
+def test_a_data_worker_that_reported_nothing_was_ended_from_outside():
+    error = RuntimeError("One or more background workers are no longer alive. Exiting.")
+    assert "ended from outside, as for lack of memory; export" in why_ended(error, SimpleQueue())
+    assert why_ended(RuntimeError("another"), SimpleQueue()) is None
 
 
 def test_the_best_checkpoint_is_that_of_the_highest_mean(make):

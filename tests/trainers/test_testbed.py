@@ -19,6 +19,7 @@ from nnunetv2_tpmamba.data import splits
 from nnunetv2_tpmamba.data.training_log import read_environment
 from nnunetv2_tpmamba.files import sha256_of_tensors
 from nnunetv2_tpmamba.networks.sam import download
+from nnunetv2_tpmamba.trainers import testbed
 from nnunetv2_tpmamba.trainers.augmentation import ScaledGaussianNoise
 
 
@@ -149,6 +150,21 @@ def test_a_read_only_folder_without_a_split_will_do(planned, make, monkeypatch):
     monkeypatch.setattr(splits, "acquire", denied)
     assert [make(fold=fold).do_split() for fold in range(6)] == expected
     assert not file.exists()
+
+
+def test_a_split_of_unknown_cases_is_refused_before_data_are_made(planned, make, monkeypatch):
+    file = planned.preprocessed / NAME / "splits_final.json"
+    monkeypatch.setattr(testbed, "ensure_preprocessed", lambda *_, **__: pytest.fail("data are made"))
+    made = make(initialized=False)
+    former = file.read_text() if file.is_file() else None
+    try:
+        file.write_text(json.dumps([{"train": ["case0", "case1"], "val": ["case2.nii.gz"]}]))
+        with pytest.raises(ValueError, match=r"cases that there are not: case2.nii.gz; write case2 for case2.nii.gz"):
+            made.initialize()
+    finally:
+        file.unlink()
+        if former is not None:
+            file.write_text(former)
 
 
 def test_a_whole_training_leaves_what_prediction_needs(make, monkeypatch):
