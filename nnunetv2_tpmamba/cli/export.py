@@ -6,6 +6,7 @@ safetensors format: reading it runs no code, unlike reading a checkpoint (.pth) 
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 from nnunetv2_tpmamba.data.folders import find_dataset, find_results
@@ -46,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
     print(f"holds:  {description.trainer}, {'folds' if len(folds) > 1 else 'fold'} {', '.join(folds)} of {model}")
     name = f"{description.encoder['name']}, " if "name" in description.encoder else ""
     print(f"SAM:    {name}SHA-256 of its tensors {description.sam}")
-    print(f"On a machine with the same SAM file, install it with: nnUNetv2_tpmamba install {args.o.name}")
+    print(f"On a machine with the same SAM file, install it with: nnUNetv2_tpmamba install {shlex.quote(args.o.name)}")
     return 0

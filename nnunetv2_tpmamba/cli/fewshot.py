@@ -7,6 +7,7 @@ backup; if trainings on them exist, nothing is changed.
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def print_folds(folds: Sequence[Fold], methods: Sequence[str]) -> None:
 
 def how_to_train(script: Path | str, trainings: int) -> str:
     """Say how the script of all trainings is run."""
-    return f"Train with: bash {script}\nor on Slurm: sbatch --array=0-{trainings - 1} {script}"
+    quoted = shlex.quote(str(script))
+    return f"Train with: bash {quoted}\nor on Slurm: sbatch --array=0-{trainings - 1} {quoted}"
 
 
 def check_script(path: Path, overwrite: bool) -> None:

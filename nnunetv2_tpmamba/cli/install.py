@@ -5,6 +5,7 @@ was trained with. Afterwards nnUNetv2_predict works as with the original model. 
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from nnunetv2_tpmamba.data.folders import find_results
@@ -33,9 +34,7 @@ def run(args: argparse.Namespace) -> int:
     model = install_exported_model(args.file, sam, results, encoder)
     dataset = description.plans["dataset_name"]
     print(f"The model is in {model}")
-    print(
-        f"Predict with: nnUNetv2_predict -i IMAGES -o OUTPUT -d {dataset} -c {description.configuration} "
-        f"-tr {description.trainer} -p {description.plans['plans_name']} -f {' '.join(folds)} "
-        f"-chk {description.checkpoint}"
-    )
+    of_model = ["-d", dataset, "-c", description.configuration, "-tr", description.trainer]
+    of_model += ["-p", description.plans["plans_name"], "-f", *folds, "-chk", description.checkpoint]
+    print(f"Predict with: nnUNetv2_predict -i IMAGES -o OUTPUT {shlex.join(of_model)}")
     return 0

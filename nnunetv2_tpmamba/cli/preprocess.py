@@ -6,6 +6,7 @@ outdated are preprocessed.
 """
 
 import argparse
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -67,5 +68,6 @@ def preprocess(dataset: str, configuration: str, plans_name: str, num_processes:
     print(describe_orientations(data))
     cases = len(list(folder.glob("*.pkl")))
     print(f"The data for {dataset_name} {configuration} are in {folder}: {cases} cases{', all read' if verify else ''}")
-    other_plans = "" if plans_name == PLANS else f" -p {plans_name}"
-    print(f"Train with: nnUNetv2_train {dataset_name} {configuration} 0 -tr {TRAINER}{other_plans}")
+    other_plans = [] if plans_name == PLANS else ["-p", plans_name]
+    train = ["nnUNetv2_train", dataset_name, configuration, "0", "-tr", TRAINER, *other_plans]
+    print(f"Train with: {shlex.join(train)}")

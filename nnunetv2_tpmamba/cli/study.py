@@ -9,6 +9,7 @@ beside them where the classes are BTCV's.
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -109,7 +110,8 @@ def plan(args: argparse.Namespace) -> int:
     number = len(study.trainings())
     repeats = f" x {args.repeats} repeats" if args.repeats > 1 else ""
     print(f"\n{number} trainings: {len(trainers)} rows x {len(folds)} folds{repeats}; the plan is in {folder / STUDY}")
-    print(f"{how_to_train(args.script, number)}\nSee how far they are: nnUNetv2_tpmamba study status -d {args.d}")
+    print(how_to_train(args.script, number))
+    print(f"See how far they are: nnUNetv2_tpmamba study status -d {shlex.quote(args.d)}")
     if device is not None:
         print(f"\nA few iterations of each row on {estimate.describe(device)}:", flush=True)
         with termination_as_interrupt():

@@ -1,9 +1,11 @@
 """Where nnU-Net keeps a dataset, its preprocessed data and its results."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+DATASET_NAME = re.compile(r"Dataset\d{3}_.+", re.DOTALL)
 PLANS = "nnUNetPlans"  # the name that nnU-Net's planner gives by default
 
 
@@ -87,7 +89,7 @@ def find_dataset(dataset: str) -> str:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
-    if dataset.startswith("Dataset"):
+    if DATASET_NAME.fullmatch(dataset):
         places = [Path(folder) for folder in (nnUNet_preprocessed, nnUNet_raw) if folder.is_set()]
         names = [dataset] if any((place / dataset).is_dir() for place in places) else []
     elif dataset.isdigit():

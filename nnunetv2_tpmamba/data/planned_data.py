@@ -1,6 +1,7 @@
 """The preprocessed data that derived plans describe: their folder, their settings, and how a user makes them."""
 
 import json
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,8 @@ class PlannedData:
         """What a user does to make the data, as part of a sentence."""
         if not self.folder.name.endswith("_tpmamba"):
             return "start this training"  # its spacing or HU window is its own, and the command does not know them
-        dataset, plans_name = self.plans["dataset_name"], self.plans["plans_name"]
-        return f"run `nnUNetv2_tpmamba preprocess -d {dataset} -c {self.configuration} -p {plans_name}`"
+        options = ["-d", self.plans["dataset_name"], "-c", self.configuration, "-p", self.plans["plans_name"]]
+        return f"run `nnUNetv2_tpmamba preprocess {shlex.join(options)}`"
 
     def raw_cases(self) -> dict[str, RawCase]:
         """List the raw training cases; there are none where the raw data are absent.

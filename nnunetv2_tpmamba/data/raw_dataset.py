@@ -10,6 +10,7 @@ from typing import Any
 
 from .cases import RawCase, check_files, check_names, listed_cases, spacing_file
 from .dataset_json import read_description
+from .folders import DATASET_NAME
 
 FORM = "a raw nnU-Net data set has dataset.json, imagesTr and labelsTr"
 
@@ -65,7 +66,7 @@ class RawDataset:
     @property
     def name(self) -> str:
         """The folder's name if nnU-Net accepts it, else a name made from it."""
-        if re.fullmatch(r"Dataset\d{3}_.+", self.folder.name):
+        if DATASET_NAME.fullmatch(self.folder.name):
             return self.folder.name
         return f"Dataset700_{re.sub(r'[^A-Za-z0-9]', '', self.folder.name) or 'Data'}"
 

@@ -1,6 +1,7 @@
 """Planned data: whatever decides the preprocessed files is part of their settings, and nothing else is."""
 
 import json
+import shlex
 from copy import deepcopy
 from dataclasses import replace
 
@@ -101,3 +102,13 @@ def test_statistics_matter_where_they_are_used(scheme, statistic, matters):
 def test_settings_survive_json():
     settings = planned_data().settings
     assert json.loads(json.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    "name", ["Dataset005_Head and Neck", "Dataset005_it's", 'Dataset005_"$HOME"', "Dataset005_`ls`"]
+)
+def test_the_command_that_makes_the_data_keeps_odd_names(name):
+    data = planned_data()
+    data.plans["dataset_name"] = name
+    command = data.how_to_make.removeprefix("run `").removesuffix("`")
+    assert shlex.split(command)[:4] == ["nnUNetv2_tpmamba", "preprocess", "-d", name]

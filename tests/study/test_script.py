@@ -149,6 +149,15 @@ def test_odd_names_stay_names(trainings, plans):
     assert trainings.run(text) == ([], 0)
 
 
+@pytest.mark.parametrize(
+    "dataset", ["Dataset005_Head and Neck", "Dataset005_it's", 'Dataset005_"$HOME" \N{GREEK SMALL LETTER MU}']
+)
+def test_odd_names_of_data_sets_stay_names(trainings, dataset):
+    study = Study(dataset, TRAINERS[:1], FOLDS[:1], 0, 1, "3d_fullres", "nnUNetPlans")
+    record, status = trainings.run(training_script(study, None, compare_command(study)))
+    assert (record, status) == ([f"{dataset},3d_fullres,0,-tr,nnUNetTrainer,--c"], 0)
+
+
 def test_needs_the_folder_of_results(trainings):
     del trainings.environment["nnUNet_results"]
     record, status = trainings.run(SCRIPT)
