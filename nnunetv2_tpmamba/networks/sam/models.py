@@ -20,7 +20,6 @@ class SamModel:
         meta_file: the file's name at Meta, in which the first six digits of its MD5 stand.
         meta_sha256: of that file. Source: ``micro_sam/util.py`` of micro-sam, whose downloads are checked with it;
             Meta itself publishes none.
-        megabytes: size of that file.
         hub_repository: timm's on the Hugging Face hub.
     """
 
@@ -30,7 +29,6 @@ class SamModel:
     trainer: str
     meta_file: str
     meta_sha256: str
-    megabytes: int
     hub_repository: str
 
     @property
@@ -60,7 +58,6 @@ VIT_B = SamModel(
     trainer="nnUNetTrainerTPMamba",
     meta_file="sam_vit_b_01ec64.pth",
     meta_sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    megabytes=375,
     hub_repository="timm/samvit_base_patch16.sa1b",
 )
 VIT_L = SamModel(
@@ -70,7 +67,6 @@ VIT_L = SamModel(
     trainer="nnUNetTrainerTPMamba_vitl",
     meta_file="sam_vit_l_0b3195.pth",
     meta_sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    megabytes=1250,
     hub_repository="timm/samvit_large_patch16.sa1b",
 )
 VIT_H = SamModel(
@@ -80,7 +76,6 @@ VIT_H = SamModel(
     trainer="nnUNetTrainerTPMamba_vith",
     meta_file="sam_vit_h_4b8939.pth",
     meta_sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-    megabytes=2565,
     hub_repository="timm/samvit_huge_patch16.sa1b",
 )
 MODELS = {model.name: model for model in (VIT_B, VIT_L, VIT_H)}
