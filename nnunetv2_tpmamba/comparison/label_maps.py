@@ -12,6 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import SimpleITK
+from nibabel.filebasedimages import ImageFileError
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
@@ -68,13 +69,19 @@ def read(file: Path, reader: type[BaseReaderWriter]) -> LabelMap:
     if file.stat().st_size == 0:
         raise ValueError(f"{file} is empty; it was cut off while being written: make it again")
     try:
-        if file.name.endswith(".gz"):
+        if is_compressed(file):  # not by its name: nnU-Net copies what a dataset.json lists to names of one ending
             read_to_the_end(file)
         labels, properties = reader().read_seg(str(file))
     except Exception as error:  # each reader's library raises its own kinds for a damaged file
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{file} cannot be read ({lines[-1].strip()}); make it again") from error
     return LabelMap(file, labels[0], properties)
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether a file's first bytes are those of gzip."""
+    with file.open("rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
 
 
 def read_to_the_end(file: Path) -> None:
@@ -130,21 +137,24 @@ def check_geometry(truth: LabelMap, prediction: LabelMap, with_place: bool = Tru
 
 def are_at_one_place(truth: Path, prediction: Path) -> bool:
     """Whether two files have equal position and orientation by their headers; true for files that name none."""
-    ours, theirs = place(truth), place(prediction)
-    return ours is None or theirs is None or bool(np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE))
+    for place in (place_by_itk, place_by_nibabel):
+        with suppress(RuntimeError, ImageFileError):  # it does not know one of the files
+            ours, theirs = place(truth), place(prediction)
+            return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE))
+    return True
 
 
-def place(file: Path) -> np.ndarray | None:
-    """Origin and orientation in a file's header, in a row; None for files of a slice or without them."""
-    if file.name.endswith((".nii", ".nii.gz")):  # nibabel also reads sheared ones
-        return np.ravel(nibabel.load(file).affine)
+def place_by_itk(file: Path) -> np.ndarray:
+    """Origin and direction in a file's header, in a row."""
     header = SimpleITK.ImageFileReader()
     header.SetFileName(str(file))
-    try:
-        header.ReadImageInformation()
-    except RuntimeError:  # ITK does not know this kind of file
-        return None
-    return np.array([*header.GetOrigin(), *header.GetDirection()]) if header.GetDimension() == 3 else None
+    header.ReadImageInformation()
+    return np.array([*header.GetOrigin(), *header.GetDirection()])
+
+
+def place_by_nibabel(file: Path) -> np.ndarray:
+    """The affine of a NIfTI file, which may be sheared, in a row."""
+    return np.ravel(nibabel.load(file).affine)
 
 
 def shown(values: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -40,6 +40,7 @@ class CasePicture:
     without_image: str = ""
 
 
+@rc_context({"text.parse_math": False})  # a dollar sign in a name is no formula
 def draw_case_pictures(cases: Sequence[CasePicture], class_names: Mapping[int, str], path: Path) -> None:
     """Write a PNG: per case an axial and below it a coronal slice, each as image, truth and predictions.
 

@@ -12,6 +12,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 TRUTH = "gt_segmentations"  # nnU-Net's folder of the training labels, among the preprocessed data
 LABEL_SUFFIX = "_seg"  # nnU-Net stores a case in CASE.b2nd and its labels in CASE_seg.b2nd
+NIFTI_SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr", ".hdr.gz", ".nia", ".nia.gz")
 APPLE_DOUBLE = b"\x00\x05\x16\x07"  # how macOS's ._ files begin
 HEADERS = (".mhd", ".nhdr", ".hdr")  # their voxels lie in another file
 
@@ -47,7 +48,7 @@ def training_cases(raw_folder: Path, dataset_json: Mapping[str, Any]) -> dict[st
             "the labels, so that its validation fails; convert the images and labels to .nii.gz, .nrrd or .mha"
         )
     cases = listed_cases(raw_folder, dataset_json)
-    check_names(cases)
+    check_names(cases, dataset_json["file_ending"])
     check_files(cases)
     return cases
 
@@ -92,14 +93,29 @@ def check_list(listed: Any) -> None:
             raise ValueError(f"dataset.json lists a case named {case!r}, of which no file can be named; rename it")
 
 
-def check_names(cases: Collection[str]) -> None:
-    """Raise ValueError where nnU-Net would store the image of one case in the file of another case's labels."""
+def check_names(cases: Collection[str], ending: str) -> None:
+    """Refuse names of cases that nnU-Net takes, and whose files it then mixes up or does not find.
+
+    Args:
+        cases: the names.
+        ending: how the names of label maps end.
+
+    Raises:
+        ValueError: the image of one case would be stored in the file of another case's labels, or the predictions of a
+            case in a file of another name.
+    """
     for case in sorted(cases):
         if f"{case}{LABEL_SUFFIX}" in cases:
             raise ValueError(
                 f"the cases {case} and {case}{LABEL_SUFFIX} cannot be in one dataset: nnU-Net stores the labels of "
                 f"{case} and the image of {case}{LABEL_SUFFIX} in the same file, {case}{LABEL_SUFFIX}.b2nd; rename the "
                 f"files of {case}{LABEL_SUFFIX}, for nnU-Net's own trainings too"
+            )
+        if ending == ".nii.gz" and case.lower().endswith(NIFTI_SUFFIXES):
+            raise ValueError(
+                f"the case {case} has a name that ends with a suffix of NIfTI files: SimpleITK writes its prediction "
+                f"not to {case}{ending} but without that suffix, where nnU-Net's validation does not find it; rename "
+                "its files, for nnU-Net's own trainings too"
             )
 
 

@@ -52,7 +52,7 @@ class RawDataset:
         if not unseen:
             last = list(training)[-max(1, len(training) // 5) :]
             unseen = {name: training.pop(name) for name in last}
-        check_names([*training, *unseen])
+        check_names([*training, *unseen], ending)
         check_files(training | unseen)
         most = max(len(files.images) for files in (training | unseen).values())
         for case, files in (training | unseen).items():

@@ -4,6 +4,7 @@ import shutil
 from copy import deepcopy
 
 import pytest
+import SimpleITK
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from support.plans import DATASET_JSON
 from support.raw_datasets import make_raw
@@ -70,6 +71,14 @@ class TestNames:
             ValueError, match=r"p1 and p1_seg cannot be in one dataset: nnU-Net .* the same file, p1_seg\.b2nd; rename"
         ):
             training_cases(raw, DATASET_JSON)
+
+    @pytest.mark.parametrize("name", ["p1.nii", "p1.NII.GZ", "p1.img"])
+    def test_a_name_that_simpleitk_shortens_is_refused(self, tmp_path, name):
+        raw = make_raw(tmp_path / "raw", (name, "p2"))
+        with pytest.raises(ValueError, match=rf"the case {name} has a name that ends with a suffix of NIfTI .*rename"):
+            training_cases(raw, DATASET_JSON | {"file_ending": ".nii.gz"})
+        SimpleITK.WriteImage(SimpleITK.Image(2, 3, 4, SimpleITK.sitkUInt8), str(tmp_path / f"{name}.nii.gz"))
+        assert not (tmp_path / f"{name}.nii.gz").exists()  # so it is true
 
     def test_one_that_nnunet_overlooks_is_named(self):
         assert taken_for_labels(["a", "x_seg", "segment"]) == ["x_seg"]
