@@ -56,8 +56,8 @@ def as_text(study: Study, results: Sequence[Iteration], device: torch.device) ->
             result.row,
             _number(result.seconds, ".3g"),
             _number(None if result.peak_bytes is None else result.peak_bytes / 1e9, ".1f"),
-            _number(result.hours, ",.1f"),
-            _number(None if result.hours is None else result.hours * each, ",.0f"),
+            "-" if result.hours is None else _hours(result.hours),
+            "-" if result.hours is None else _hours(result.hours * each),
         ]
         for result in results
     ]
@@ -67,8 +67,8 @@ def as_text(study: Study, results: Sequence[Iteration], device: torch.device) ->
     lines = [
         tabulate(table, headers, tablefmt="plain", disable_numparse=True, colalign=("left", *["right"] * 4)),
         "",
-        f"{len(known) * each} trainings on {describe(device)}, one after the other: {total:,.0f} hours, or "
-        f"{total / 24:,.0f} days",
+        f"{len(known) * each} trainings on {describe(device)}, one after the other: {_hours(total)} hours"
+        + (f", or {total / 24:,.0f} days" if total >= 2 * 24 else ""),
         LEFT_OUT,
     ]
     small = [result.row for result in results if not result.fits]
@@ -89,7 +89,11 @@ def _in_words(result: Iteration) -> str:
     if result.seconds is None:
         return result.problem if result.fits else f"does not fit: {result.problem}"
     peak = "" if result.peak_bytes is None else f", {result.peak_bytes / 1e9:.1f} GB"
-    return f"{result.seconds:.3g} s per iteration{peak}, {result.hours:,.1f} h per training"
+    return f"{result.seconds:.3g} s per iteration{peak}, {_hours(result.hours or 0)} h per training"
+
+
+def _hours(hours: float) -> str:
+    return format(hours, ",.0f" if hours >= 100 else ".1f" if hours >= 1 else ".2g")
 
 
 def _number(value: float | None, form: str) -> str:

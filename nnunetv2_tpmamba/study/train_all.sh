@@ -19,6 +19,7 @@ folders=(
 
 signal=""
 forward() { # to the running training, whose process is $!
+    if [ "$1$signal" = USR1USR1 ]; then return; fi # scancel may send one signal again, which would end the saving
     signal=$1
     kill -s "$1" "${!:-}" 2>/dev/null
 }

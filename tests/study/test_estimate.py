@@ -35,7 +35,7 @@ def test_the_table_says_what_each_row_and_the_study_cost():
     text = as_text(STUDY, results, CPU)
     cells = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert cells["A"] == ["0.36", "7.0", "25.0", "250"]
-    assert cells["B"] == ["0.072", "-", "5.0", "50"]
+    assert cells["B"] == ["0.072", "-", "5.0", "50.0"]
     assert cells["C"] == ["-"] * 4
     assert "one after the other: 300 hours, or 12 days" in text
     assert text.count("20 trainings") == 1

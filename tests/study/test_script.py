@@ -24,6 +24,12 @@ trap 'echo USR1 >> "$RECORD"; exit {PREEMPTED}' USR1
 trap 'echo TERM >> "$RECORD"; exit {PREEMPTED}' TERM
 while true; do sleep 0.05; done
 """
+SAVES = f"""
+left=-1
+trap 'echo USR1 >> "$RECORD"; left=10' USR1
+while [ "$left" != 0 ]; do sleep 0.05; if [ "$left" -gt 0 ]; then left=$((left - 1)); fi; done
+exit {PREEMPTED}
+"""
 
 
 def script(folds=FOLDS, trainers=TRAINERS, configuration="3d_fullres", plans="nnUNetPlans", device=None, repeats=1):
@@ -173,6 +179,13 @@ def test_a_task_that_slurm_signals_hands_the_signal_on_and_is_queued_again(train
     trainings.command("nnUNetv2_train", WAITS)
     trainings.command("scontrol")
     record, status = trainings.run_and_send(SCRIPT, signal.SIGUSR1, **ARRAY_TASK)
+    assert (record, status) == ([ALL[1], "USR1", *REQUEUED], PREEMPTED)
+
+
+def test_a_signal_that_slurm_sends_again_does_not_end_the_saving(trainings):
+    trainings.command("nnUNetv2_train", SAVES)
+    trainings.command("scontrol")
+    record, status = trainings.run_and_send(SCRIPT, signal.SIGUSR1, signal.SIGUSR1, **ARRAY_TASK)
     assert (record, status) == ([ALL[1], "USR1", *REQUEUED], PREEMPTED)
 
 
