@@ -11,6 +11,7 @@ from nnunetv2_tpmamba.data.few_shot import PROTOCOL, Fold
 from nnunetv2_tpmamba.data.labels import Labels
 from nnunetv2_tpmamba.data.splits import SPLITS
 
+from .ensembles import turned_ensembles
 from .fairness import Splits, read_splits, unfair
 from .results import Group
 from .runs import Run, begun_folds, model_folder, read_run, unfinished
@@ -84,7 +85,8 @@ def gather_trainings(
     scored_on_training = (f"Fold {ALL} is scored on the cases it was trained on.",) if ALL in chosen else ()
     splits, on_splits = read_splits(preprocessed / SPLITS, chosen)
     groups, on_groups = groups_of(preprocessed / PROTOCOL, chosen, splits)
-    notes = (*left_out, *scored_on_training, *on_splits, *on_groups, *unfair(runs, splits))
+    on_ensembles = [note for place in results for note in turned_ensembles(place)]
+    notes = (*left_out, *scored_on_training, *on_splits, *on_groups, *unfair(runs, splits), *on_ensembles)
     dataset, reference = preprocessed.name, preprocessed / "gt_segmentations"
     if not reference.is_dir():
         raise ValueError(f"{reference}, the folder of the truth, does not exist; preprocess the dataset again")

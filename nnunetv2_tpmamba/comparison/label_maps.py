@@ -91,12 +91,17 @@ def read_to_the_end(file: Path) -> None:
             pass
 
 
-def reader_of(description: Mapping[str, Any], files: Iterable[Path]) -> type[BaseReaderWriter]:
+def reader_of(description: Mapping[str, Any], files: Iterable[Path], of_plans: str = "") -> type[BaseReaderWriter]:
     """nnU-Net's reader for a dataset's label maps, chosen by the first file that can be read.
+
+    Args:
+        of_plans: the name of the reader in a model's plans, with which nnU-Net validated; empty if it is not known.
 
     Raises:
         ValueError: nnU-Net has no reader for this ``file_ending``.
     """
+    if of_plans:
+        description = {**description, "overwrite_image_reader_writer": of_plans}
     for example in (*map(str, files), None):  # None: if all are damaged, reading them later says so
         with redirect_stderr(io.StringIO()), suppress(RuntimeError):  # for a damaged file nnU-Net prints a traceback
             return determine_reader_writer_from_dataset_json(dict(description), example, verbose=False)

@@ -44,12 +44,14 @@ def draw_overlays(
     ending = gathered.description["file_ending"]
     dice = {method: results.of_its_cases((method, fold, 1), "Dice") for method in results.methods}
     ranks = ranked({case: statistics.fmean(of[case] for of in dice.values()) for case in dice[results.methods[0]]})
+    readers = {run.reader for run in results.runs.values()}
+    reader = readers.pop() if len(readers) == 1 else ""
     cases, not_found, notes = [], [], []
     for case, rank in ranks.items():
         files = {f"{m}, Dice {dice[m][case]:.3f}": results.runs[m, fold, 1].predictions[case] for m in results.methods}
         image = images[case] if case in images and images[case].is_file() else None
         truth = gathered.reference / f"{case}{ending}"
-        cases.append(read_case_picture(f"{rank}{case}", image, truth, files, gathered.description))
+        cases.append(read_case_picture(f"{rank}{case}", image, truth, files, gathered.description, reader))
         if image is None:
             not_found.append(case)
         elif why := cases[-1].without_image:

@@ -50,6 +50,7 @@ class Run:
         iterations_per_epoch: None where no file says it.
         environment: versions, device and pretrained weights by name, as far as they are known.
         repeat: which of the repeats of the same training it is, counted from 1.
+        reader: the name of nnU-Net's reader with which it was validated; empty where no file says it.
     """
 
     method: str
@@ -61,6 +62,7 @@ class Run:
     iterations_per_epoch: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     repeat: int = 1
+    reader: str = ""
 
     @property
     def training(self) -> str:
@@ -123,7 +125,13 @@ def read_run(method: str, folder: Path, fold: str, ending: str, repeat: int = 1)
         known(lambda: int(read_json(debug)["num_iterations_per_epoch"])),
         (known(lambda: environment_of_any_trainer(read_json(debug))) or {}) | read_environment(log),
         repeat,
+        reader_in(folder),
     )
+
+
+def reader_in(model: Path) -> str:
+    """The name of the reader in the plans of a model; empty if they cannot be read."""
+    return known(lambda: str(read_json(model / "plans.json")["image_reader_writer"])) or ""
 
 
 def read_logs(fold_folder: Path) -> str:

@@ -32,11 +32,13 @@ def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: in
         )
     truths = files_of_cases(gathered.reference, gathered.description["file_ending"])
     jobs, notes = common_cases(gathered.runs, truths, gathered.reference)
-    reader = reader_of(gathered.description, (truths[case] for _, case in jobs))
+    examples = [truths[case] for _, case in jobs]
+    readers = {name: reader_of(gathered.description, examples, name) for name in {run.reader for run in gathered.runs}}
     classes, ignored = gathered.labels.classes, gathered.labels.ignore_label
     in_place = gathered.dataset_name == ""  # nnU-Net trains and validates voxel by voxel, whatever headers say
     pairs = [
-        Pair(truths[case], run.predictions[case], classes, ignored, tolerance, reader, in_place) for run, case in jobs
+        Pair(truths[case], run.predictions[case], classes, ignored, tolerance, readers[run.reader], in_place)
+        for run, case in jobs
     ]
     scores: dict[Key, dict[str, Scores]] = {}
     for (run, case), of_pair in zip(jobs, score_pairs(pairs, processes, cache), strict=True):

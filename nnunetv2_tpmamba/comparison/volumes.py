@@ -17,7 +17,12 @@ AS_STORED = axcodes2ornt("RAS")  # as a change of orientation: none
 
 
 def read_case_picture(
-    title: str, image: Path | None, truth: Path, predictions: Mapping[str, Path], description: Mapping[str, Any]
+    title: str,
+    image: Path | None,
+    truth: Path,
+    predictions: Mapping[str, Path],
+    description: Mapping[str, Any],
+    of_plans: str = "",
 ) -> CasePicture:
     """Read all volumes of a case as nnU-Net reads them, and turn them together as the image lies in the patient.
 
@@ -28,8 +33,9 @@ def read_case_picture(
         image: None if there is none; of several channels in one file the first is shown.
         predictions: files by what is written above each.
         description: ``dataset.json``; a CT is shown in the paper's HU window.
+        of_plans: the name of the reader in the plans of the models that predicted; empty for the dataset's.
     """
-    reader = reader_of(description, [truth])
+    reader = reader_of(description, [truth], of_plans)
     labels = read(truth, reader)
     try:
         found, why = read_image(image, reader, labels.labels.shape), ""

@@ -47,7 +47,7 @@ def describe_orientations(data: PlannedData, as_before: bool = False) -> str:
     total = sum(map(len, cases.values()))
     reader = data.plans["image_reader_writer"]
     if reader in READ_RAS:
-        counts = ", ".join(f"{len(named)} {stored}" for stored, named in by_number)
+        counts = ", ".join(f"{len(named)} {stored}" for stored, named in by_number) or "none is on record"
         otherwise = total - len(cases["RAS"])
         return (
             f"Orientation: every image is read as RAS ({reader}); {otherwise} of {total} training cases were stored "
@@ -75,7 +75,7 @@ def describe_ensembling(plans: Mapping[str, Any], stock_reader: str) -> str:
     reader, plans_name = plans["image_reader_writer"], plans["plans_name"]
     alike = (
         f"Ensembling: nnUNetv2_ensemble and nnUNetv2_find_best_configuration average these probabilities voxel by "
-        f"voxel with those of another model, which must read images alike ({reader} in its plans.json), as all "
+        f"voxel with those of another model, which must read images alike ({reader} in its plans.json), as other "
         "trainers of this package do"
     )
     if reader == stock_reader:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from support.images import store_as
 from support.trained_datasets import CASES, DESCRIPTION, NAME
 
 from nnunetv2_tpmamba import cli
@@ -230,6 +231,22 @@ def test_images_that_dataset_json_lists_are_drawn(data, compare):
     data.train("nnUNetTrainer", 0, shift=2)
     compare("-d", 9, "-tr", "nnUNetTrainer")
     assert "No image of" not in (data.root / "out" / "report.md").read_text()
+
+
+def test_labels_stored_in_another_orientation_are_turned_as_the_models_reader_does(data, compare):
+    data.train("nnUNetTrainer", 0, shift=2)
+    (data.folder("nnUNetTrainer") / "plans.json").write_text(
+        json.dumps({"label_manager": "LabelManager", "image_reader_writer": "SimpleITKIOWithReorient"})
+    )
+    for case, orientation in zip(CASES[:2], ("RAS", "PIR"), strict=True):
+        path = data.preprocessed / "gt_segmentations" / f"{case}.nii.gz"
+        store_as(path, path, orientation)
+    report = compare("-d", 9, "-tr", "nnUNetTrainer")
+    summary = data.folder("nnUNetTrainer") / "fold_0" / "validation" / "summary.json"
+    expected = json.loads(summary.read_text())["foreground_mean"]["Dice"]
+    mean = report["groups"][0]["methods"]["nnUNetTrainer"]["Dice"]["mean"]["mean"]["mean"]
+    assert mean == pytest.approx(expected)
+    assert (data.root / "out" / "overlays.png").is_file()
 
 
 def test_labels_at_another_place_by_their_headers_are_compared_as_nnunet_does(data, compare):

@@ -54,6 +54,13 @@ class TestTurned:
             for label, places in mixed.load(case)[2]["class_locations"].items():
                 np.testing.assert_array_equal(places, unmade.load(case)[2]["class_locations"][label])
 
+    def test_label_and_image_stored_differently(self, unmade, mixed):
+        unmade.ensure()
+        label = mixed.raw / "labelsTr/bb.nii"
+        store_as(label, label, "LPS")  # the image is PIR
+        mixed.ensure()
+        np.testing.assert_array_equal(mixed.load("bb")[1], unmade.load("bb")[1])
+
     def test_depth_is_the_axis_of_the_body(self, unmade):
         label = np.zeros((8, 10, 9), np.uint8)
         label[6, 2, 7] = 1  # the seventh slice from below, near the front, on the left
@@ -96,7 +103,8 @@ class TestTurned:
         before = mixed.made_at()
         mixed.ensure()
         assert mixed.made_again(before) == set()
-        assert "0 of 0 training cases" in describe_orientations(mixed.planned())
+        said = describe_orientations(mixed.planned())
+        assert "0 of 0 training cases were stored otherwise (none is on record)" in said
 
 
 class TestAsStored:
