@@ -69,8 +69,8 @@ def gather_trainings(
     for other in others:
         if labels[other] != labels[first]:
             raise ValueError(
-                f"{first} was trained on the classes {named(labels[first])}, {other} on {named(labels[other])}; only "
-                "models of the same classes can be compared"
+                f"{first} was trained on the classes {labels[first].described}, {other} on {labels[other].described}; "
+                "only models of the same classes can be compared"
             )
     chosen, left_out = (folds, ()) if folds is not None else finished_folds(folders)
     for name, folder in folders.items():
@@ -201,9 +201,3 @@ def gather_folders(folders: Mapping[str, Path], reference: Path, description: Ma
         runs.append(Run(method, "", files_of_cases(folder, description["file_ending"])))
     title = f"{' and '.join(folders)} against {reference.name}"
     return Gathered(title, runs, Labels.of(description), (Group("all cases", ("",)),), (), reference, description)
-
-
-def named(labels: Labels) -> str:
-    """Classes with their values, in words."""
-    ignored = "" if labels.ignore_label is None else f", ignore={labels.ignore_label}"
-    return ", ".join(f"{name}={value}" for name, value in labels.classes.items()) + ignored

@@ -55,6 +55,12 @@ class Labels:
             raise ValueError(f"nnU-Net cannot use the labels in {source} ({reason}); correct them") from error
         return cls(classes, manager.ignore_label)
 
+    @property
+    def described(self) -> str:
+        """The classes with their values, in words."""
+        ignored = "" if self.ignore_label is None else f", ignore={self.ignore_label}"
+        return ", ".join(f"{name}={value}" for name, value in self.classes.items()) + ignored
+
     def names_of_values(self) -> dict[int, str]:
         """A name for each value that a label map may hold, except background."""
         names = {value: name for name, value in self.classes.items() if isinstance(value, int)}

@@ -12,6 +12,8 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import distributed
 
+from nnunetv2_tpmamba.data.labels import Labels
+from nnunetv2_tpmamba.data.plans_entries import CHANNELS, name_in
 from nnunetv2_tpmamba.data.training_log import (
     environment_line,
     peak_memory_line,
@@ -118,13 +120,23 @@ class nnUNetTrainerSafe(nnUNetTrainer):
             problem = unwritten(Path(filename), error)
             self._stop(f"{problem}. Earlier checkpoints are whole: make room, then continue with --c", error)
 
-    def check_writer(self, file: str) -> None:
-        """Raise ``ValueError`` for a checkpoint of another trainer, which may fit although the network is another."""
-        writer, name = torch.load(file, "cpu", mmap=True, weights_only=False)["trainer_name"], type(self).__name__
-        if writer != name:
+    def check_origin(self, file: str) -> None:
+        """Raise ``ValueError`` for a checkpoint of another trainer, which may fit, or of other classes or channels."""
+        checkpoint, name = torch.load(file, "cpu", mmap=True, weights_only=False), type(self).__name__
+        if (writer := checkpoint["trainer_name"]) != name:
             raise ValueError(
                 f"{file} was written by {writer}, not by {name}: continue with -tr {writer}, or start a new training "
                 "with -pretrained_weights, which takes weights of the same network"
+            )
+        before, now = (
+            (Labels.of(of), len(of[name_in(of, CHANNELS)]))
+            for of in (checkpoint["init_args"]["dataset_json"], self.dataset_json)
+        )
+        if [*before[0].classes.values(), before[1]] != [*now[0].classes.values(), now[1]]:
+            raise ValueError(
+                f"{file} was trained on {before[1]} channels and the classes {before[0].described}; dataset.json now "
+                f"has {now[1]} channels and {now[0].described}, so the weights do not fit: start a new training, "
+                "without --c"
             )
 
     def _save_if_best(self) -> None:

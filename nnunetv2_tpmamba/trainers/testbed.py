@@ -246,7 +246,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         with self.ending_at_once("during preparation; continue with --c"):
             if isinstance(filename_or_checkpoint, str):
-                self.check_writer(filename_or_checkpoint)
+                self.check_origin(filename_or_checkpoint)
             if not self.was_initialized:
                 self.initialize(pretrained=False)
             super().load_checkpoint(filename_or_checkpoint)

@@ -258,6 +258,22 @@ def test_a_checkpoint_of_another_row_is_refused(make, tmp_path, writer):
     assert not other.was_initialized
 
 
+def test_a_checkpoint_of_other_classes_is_refused(make, tmp_path, monkeypatch):
+    """As when the data set was changed and planned again, and the training is continued; torch would name layers."""
+    made, file = make(), str(tmp_path / "checkpoint_final.pth")
+    made.save_checkpoint(file)
+    renamed, other = make(initialized=False), make(initialized=False)
+    monkeypatch.setattr(renamed, "dataset_json", made.dataset_json | {"labels": {"background": 0, "1st": 1, "2nd": 2}})
+    renamed.load_checkpoint(file)
+    monkeypatch.setattr(other, "dataset_json", made.dataset_json | {"labels": {"background": 0, "one": 1}})
+    with pytest.raises(
+        ValueError,
+        match=r"trained on 1 channels and the classes one=1, two=2; dataset\.json now has 1 channels and one=1",
+    ):
+        other.load_checkpoint(file)
+    assert not other.was_initialized
+
+
 def test_pretrained_weights_of_another_network_are_refused(make, tmp_path):
     made, file = make(ALL["nnUNetTrainerTestbed_nnUNet"]), str(tmp_path / "checkpoint_final.pth")
     made.save_checkpoint(file)
