@@ -128,10 +128,8 @@ class nnUNetTrainerSafe(nnUNetTrainer):
                 f"{file} was written by {writer}, not by {name}: continue with -tr {writer}, or start a new training "
                 "with -pretrained_weights, which takes weights of the same network"
             )
-        before, now = (
-            (Labels.of(of), len(of[name_in(of, CHANNELS)]))
-            for of in (checkpoint["init_args"]["dataset_json"], self.dataset_json)
-        )
+        trained_on = checkpoint["init_args"].get("dataset_json", self.dataset_json)  # an exported model names none
+        before, now = ((Labels.of(of), len(of[name_in(of, CHANNELS)])) for of in (trained_on, self.dataset_json))
         if [*before[0].classes.values(), before[1]] != [*now[0].classes.values(), now[1]]:
             raise ValueError(
                 f"{file} was trained on {before[1]} channels and the classes {before[0].described}; dataset.json now "
