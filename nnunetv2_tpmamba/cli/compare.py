@@ -63,7 +63,7 @@ def add_report_options(parser: argparse.ArgumentParser, out: Path) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunetv2_tpmamba.comparison.comparison import check_empty, write_comparison
+    from nnunetv2_tpmamba.comparison.comparison import check_empty, check_output, write_comparison
 
     check_usage(args)
     from nnunetv2_tpmamba.data.cases import find_images, images_in
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.images is None:
         images = find_images(find_raw(gathered.dataset_name), gathered.description)
     else:
+        check_output(args.o, [args.images])  # it may hold no image
         images = images_in(args.images, gathered.description["file_ending"])
     tolerance = tolerances(args.tolerance, list(gathered.labels.classes))
     write_comparison(gathered, tolerance, processes(args.np), images, args.o, log=print)

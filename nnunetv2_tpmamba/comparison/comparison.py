@@ -38,7 +38,8 @@ def write_comparison(
     Raises:
         ValueError: files that cannot be compared, or a report that would lie in a folder that is read.
     """
-    check_output(out, gathered, images.values())
+    files = [*images.values(), *(path for run in gathered.runs for path in run.predictions.values())]
+    check_output(out, {gathered.reference, *(file.parent for file in files)})
     results = score_runs(gathered, tolerance, processes, cache_folder())
     drawn_cases, notes = overlays(results, gathered, images)
     results = replace(results, notes=(*results.notes, *notes))
@@ -49,10 +50,9 @@ def write_comparison(
     log(f"The report is {out / 'report.html'}")
 
 
-def check_output(out: Path, gathered: Gathered, images: Collection[Path]) -> None:
+def check_output(out: Path, read: Collection[Path]) -> None:
     """Raise ValueError if the report would lie inside a folder that is read, or such a folder inside the report's."""
-    files = [*images, *(path for run in gathered.runs for path in run.predictions.values())]
-    for folder in sorted({gathered.reference, *(file.parent for file in files)}):
+    for folder in sorted(read):
         ours, theirs = out.resolve(), folder.resolve()
         if ours.is_relative_to(theirs):
             raise ValueError(f"-o {out} lies inside {folder}, which is read; name another folder with -o")

@@ -74,7 +74,8 @@ def read(file: Path, reader: type[BaseReaderWriter]) -> LabelMap:
         labels, properties = reader().read_seg(str(file))
     except Exception as error:  # each reader's library raises its own kinds for a damaged file
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{file} cannot be read ({lines[-1].strip()}); make it again") from error
+        reason = lines[-1].strip().replace(str(file), "it")
+        raise ValueError(f"{file} cannot be read ({reason}); make it again") from error
     return LabelMap(file, labels[0], properties)
 
 
