@@ -63,9 +63,8 @@ def add_report_options(parser: argparse.ArgumentParser, out: Path) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunetv2_tpmamba.comparison.comparison import check_empty, check_output, write_comparison
-
     check_usage(args)
+    from nnunetv2_tpmamba.comparison.comparison import check_empty, check_output, write_comparison
     from nnunetv2_tpmamba.data.cases import find_images, images_in
 
     check_empty(args.o, args.overwrite)

@@ -10,7 +10,7 @@ from .document import Block, Heading, Table
 from .metrics import METRICS, Metric
 from .paired_tables import UNDEFINED, defined
 from .results import MEAN, Group, Results, nanmean
-from .statistics import t_interval
+from .statistics import DIGITS, t_interval
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def spread(results: Results, method: str, group: Group, metric: str) -> Spread:
     draws = [results.of_fold(method, fold, metric)[MEAN] for fold in group.draws]
     return Spread(
         nanmean(values) if values else math.nan,
-        t_interval(np.round(values, 12)) if values else (math.nan, math.nan),
+        t_interval(np.round(values, DIGITS)) if values else (math.nan, math.nan),
         deviation([values]),
         deviation([draws]),
         deviation(
@@ -61,9 +61,9 @@ def spread(results: Results, method: str, group: Group, metric: str) -> Spread:
 
 def deviation(groups: Sequence[Sequence[float]]) -> Deviation:
     """The deviation within groups of values: the root of the mean of their sample variances."""
-    defined = [np.array([value for value in group if not math.isnan(value)]) for group in groups]
-    variances = [group.var(ddof=1) for group in defined if len(group) > 1]
-    return Deviation(math.sqrt(np.mean(variances)) if variances else math.nan, max(map(len, defined), default=0))
+    known = [np.array([value for value in group if not math.isnan(value)]) for group in groups]
+    variances = [group.var(ddof=1) for group in known if len(group) > 1]
+    return Deviation(math.sqrt(np.mean(variances)) if variances else math.nan, max(map(len, known), default=0))
 
 
 def spread_blocks(results: Results) -> list[Block]:
