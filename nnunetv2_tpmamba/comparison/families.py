@@ -74,7 +74,12 @@ class Family(Generic[Key]):
         direction = "better" if pair.rank_biserial > 0 else "worse"  # the test is about ranks
         if not pair.mean_and_ranks_agree:
             return f"{direction} by ranks, but not in the mean"
-        return f"significantly {direction}" if self.confirmatory else f"{direction}, exploratory"
+        return f"significantly {direction}" if self.claims(key) else f"{direction}, exploratory"
+
+    def claims(self, key: Key) -> bool:
+        """Whether the verdict claims a difference, which only a confirmatory family may."""
+        shown = self.at_best[key] < LEVEL and self.corrected[key] < LEVEL
+        return self.confirmatory and shown and self.comparisons[key].mean_and_ranks_agree
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -44,7 +44,7 @@ def carried(results: Results) -> str:
     if len(results.methods) == 1:
         return "A single method is compared with nothing."
     family = compare_all(results, PRIMARY).with_baseline
-    claimed = [key for key in family.comparisons if family.verdict(key).startswith("significantly")]
+    claimed = [key for key in family.comparisons if family.claims(key)]
     of = f"{counted(family.tests, 'comparison')} with the baseline"
     if claimed:
         named = listed(f"{method} {family.verdict((method, group))} on {group}" for method, group in claimed)
