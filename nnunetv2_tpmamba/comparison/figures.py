@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -210,5 +210,6 @@ def diagrams(results: Results) -> Mapping[str, tuple[str, bytes]]:
             mean_ranks,
         ),
     }
-    made = {name: (caption, draw(results)) for name, (caption, draw) in drawn.items()}
-    return {name: (caption, png(figure)) for name, (caption, figure) in made.items() if figure is not None}
+    with rc_context({"text.parse_math": False}):  # a name with two dollar signs is no formula
+        made = {name: (caption, draw(results)) for name, (caption, draw) in drawn.items()}
+        return {name: (caption, png(figure)) for name, (caption, figure) in made.items() if figure is not None}

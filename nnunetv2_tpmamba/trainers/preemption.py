@@ -124,7 +124,8 @@ class nnUNetTrainerPreemptible(nnUNetTrainerSafe):
         self.current_epoch = epoch - 1  # the last that is finished, to which nnU-Net adds one
         self.save_checkpoint(str(Path(self.output_folder, "checkpoint_latest.pth")))
         self.current_epoch = epoch
-        return f"in epoch {epoch}; checkpoint_latest.pth holds the {epoch} epochs before it: continue with --c"
+        before = f"{epoch} epoch{'s' * (epoch != 1)}"
+        return f"in epoch {epoch}; checkpoint_latest.pth holds the {before} before it: continue with --c"
 
     def _end_at_once(self, received: signal.Signals, when: str) -> None:
         message = f"Stopped by {received.name} {when}"

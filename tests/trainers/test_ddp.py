@@ -107,7 +107,7 @@ def test_a_signal_to_one_process_ends_both_after_the_same_step(prepared, prepare
     (checkpoint,) = prepared_in.rglob("checkpoint_latest.pth")
     assert torch.load(checkpoint, weights_only=False)["current_epoch"] == 1
     (log,) = prepared_in.rglob("training_log*.txt")
-    assert "Stopped by SIGUSR1 in epoch 1; checkpoint_latest.pth holds the 1 epochs before it" in log.read_text()
+    assert "Stopped by SIGUSR1 in epoch 1; checkpoint_latest.pth holds the 1 epoch before it" in log.read_text()
 
 
 def test_data_are_made_by_one_process_and_awaited_by_the_other(prepared):

@@ -17,7 +17,7 @@ from nnunetv2_tpmamba.trainers import preemption
 CURVES = ("train_losses", "val_losses", "ema_fg_dice", "lrs")
 STOPS = {  # epoch and place of a signal, and what is said of it
     (0, "train_step"): "in epoch 0; checkpoint_latest.pth holds the 0 epochs before it",
-    (1, "validation_step"): "in epoch 1; checkpoint_latest.pth holds the 1 epochs before it",
+    (1, "validation_step"): "in epoch 1; checkpoint_latest.pth holds the 1 epoch before it",
     (1, "on_epoch_end"): "in epoch 2; checkpoint_latest.pth holds the 2 epochs before it",
     (2, "train_step"): "in epoch 2; checkpoint_latest.pth holds the 2 epochs before it",
     (3, "on_train_end"): "after the last epoch",
