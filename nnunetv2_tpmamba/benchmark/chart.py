@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .report import digits
-from .task import Row
+from .task import Result
 
 WIDTH, LINE = 11.0, 0.24  # inches, of the whole picture and of a line in it
 MARGIN = 0.7  # inches above and below a panel, for its title and its axis
@@ -21,11 +21,11 @@ DPI = 120
 TIME, MEMORY, WORK, SIZE = "tab:blue", "tab:orange", "tab:green", "tab:purple"
 
 
-def draw(rows: Sequence[Row], facts: Mapping[str, str], path: Path) -> None:
-    """Write a PNG of ``rows``, or remove the file if they have neither ratios nor counts of operations to draw."""
-    ratios = _ratio_lines(rows)
-    counted = [row for row in rows if row.part == "flops" and row.flops]
-    work = [list(group) for _, group in groupby(counted, key=lambda row: row.task)]
+def draw(results: Sequence[Result], facts: Mapping[str, str], path: Path) -> None:
+    """Write a PNG of ``results``, or remove the file if they have neither ratios nor counts of operations to draw."""
+    ratios = _ratio_lines(results)
+    counted = [result for result in results if result.part == "flops" and result.flops]
+    work = [list(group) for _, group in groupby(counted, key=lambda result: result.task)]
     panels = [lines for lines in (len(ratios), *map(len, work)) if lines]
     if not panels:
         path.unlink(missing_ok=True)
@@ -51,18 +51,19 @@ def draw(rows: Sequence[Row], facts: Mapping[str, str], path: Path) -> None:
     figure.savefig(path)
 
 
-def _ratio_lines(rows: Sequence[Row]) -> list[tuple[str, str, float | None]]:
+def _ratio_lines(results: Sequence[Result]) -> list[tuple[str, str, float | None]]:
     """List lines of label, colour and ratio from top to bottom; a task begins with a line that has no ratio."""
     lines: list[tuple[str, str, float | None]] = []
     task = None
-    for row in rows:
-        for ratio, colour in ((row.time_ratio, TIME), (row.memory_ratio, MEMORY)):
+    for result in results:
+        for ratio, colour in ((result.time_ratio, TIME), (result.memory_ratio, MEMORY)):
             if not ratio:
                 continue
-            if task != (row.part, row.task):
-                task = (row.part, row.task)
-                lines.append((f"{row.part}: {row.task}", "black", None))
-            lines.append((f"{row.name} / {row.against}" if colour == TIME or not row.time_ratio else "", colour, ratio))
+            if task != (result.part, result.task):
+                task = (result.part, result.task)
+                lines.append((f"{result.part}: {result.task}", "black", None))
+            label = f"{result.name} / {result.against}" if colour == TIME or not result.time_ratio else ""
+            lines.append((label, colour, ratio))
     return lines
 
 
@@ -88,20 +89,20 @@ def _draw_ratios(axes: Axes, lines: Sequence[tuple[str, str, float | None]], tit
     axes.set_title(f"Ratios; left of 1 is less\n{title}", fontsize=10, loc="left", x=edge)
 
 
-def _draw_work(rows: Sequence[Row], work: Axes, sizes: Axes) -> None:
+def _draw_work(results: Sequence[Result], work: Axes, sizes: Axes) -> None:
     """Draw what adapters cost: multiply-adds, with a black line at a number of the paper's, and parameters."""
-    amounts = [(row.flops or 0) / 2e9 for row in rows]
-    printed = [None if row.printed is None else row.printed / 2e9 for row in rows]
+    amounts = [(result.flops or 0) / 2e9 for result in results]
+    printed = [None if result.printed is None else result.printed / 2e9 for result in results]
     labels = [
         digits(ours) if theirs is None else f"{digits(ours, 4)} (the paper: {digits(theirs, 4)})"
         for ours, theirs in zip(amounts, printed, strict=True)
     ]
-    _draw_bars(work, amounts, labels, WORK, f"G multiply-adds: {rows[0].task}")
-    for i, (row, theirs) in enumerate(zip(rows, printed, strict=True)):
-        work.text(-0.01, i, row.name, transform=work.get_yaxis_transform(), va="center", ha="right", fontsize=9)
+    _draw_bars(work, amounts, labels, WORK, f"G multiply-adds: {results[0].task}")
+    for i, (result, theirs) in enumerate(zip(results, printed, strict=True)):
+        work.text(-0.01, i, result.name, transform=work.get_yaxis_transform(), va="center", ha="right", fontsize=9)
         if theirs is not None:
             work.plot([theirs, theirs], [i - 0.45, i + 0.45], color="black", linewidth=2)
-    amounts = [(row.parameters or 0) / 1e6 for row in rows]
+    amounts = [(result.parameters or 0) / 1e6 for result in results]
     _draw_bars(sizes, amounts, list(map(digits, amounts)), SIZE, "M parameters")
 
 

@@ -11,7 +11,7 @@ import torch
 from nnunetv2_tpmamba.networks.ops.implementations import first_line
 
 from .peak_memory import PeakMemory, free
-from .task import Contestant, Row, Task
+from .task import Contestant, Result, Task, ratio
 
 T = TypeVar("T")
 LONGEST = 90  # seconds; a task that has run for longer starts no further round
@@ -19,10 +19,10 @@ LONGEST = 90  # seconds; a task that has run for longer starts no further round
 
 def run_task(
     task: Task, device: torch.device, repeats: int, on_call: Callable[[str], None] = lambda text: None
-) -> list[Row]:
+) -> list[Result]:
     """Run all contestants of a task in turns, and compare their median times and their peaks of memory.
 
-    A contestant that fails, for instance for lack of memory, becomes a row with its error, and the others go on.
+    A contestant that fails, for instance for lack of memory, becomes a result with its error, and the others go on.
 
     Args:
         task: the contestants.
@@ -34,7 +34,7 @@ def run_task(
         makers = task.prepare()
     except Exception as error:
         free(device)
-        return [Row(task.part, task.title, "all", error=first_line(error))]
+        return [Result(task.part, task.title, "all", error=first_line(error))]
     entries = []
     for name, make in makers.items():
         entry = _Entry(name, device)
@@ -49,31 +49,29 @@ def run_task(
             if not entry.error and entry.contestant is not None and entry.contestant.call is not None:
                 on_call(f"{entry.name}: {i + 1} of {repeats}")
                 entry.attempt(entry.repeat)
-    rows = [entry.row(task) for entry in entries]
+    results = [entry.result(task) for entry in entries]
     del entries, makers, entry, make
     free(device)
-    return compared(rows)
+    return compared(results)
 
 
-def compared(rows: list[Row]) -> list[Row]:
-    """Add their ratios to the rows of one task."""
-    by_name = {row.name: row for row in rows}
-    result = []
-    for row in rows:
-        against = row.against or rows[0].name
-        other = by_name.get(against, rows[0])
-        if other is row:
-            result.append(replace(row, against=""))
-            continue
-        result.append(
-            replace(
-                row,
-                against=against,
-                time_ratio=_ratio(row.seconds, other.seconds),
-                memory_ratio=_ratio(row.peak_bytes, other.peak_bytes),
-            )
+def compared(results: list[Result]) -> list[Result]:
+    """Add their ratios to the results of one task."""
+    by_name = {result.name: result for result in results}
+
+    def with_ratios(result: Result) -> Result:
+        against = result.against or results[0].name
+        other = by_name.get(against, results[0])
+        if other is result:
+            return replace(result, against="")
+        return replace(
+            result,
+            against=against,
+            time_ratio=ratio(result.seconds, other.seconds),
+            memory_ratio=ratio(result.peak_bytes, other.peak_bytes),
         )
-    return result
+
+    return [with_ratios(result) for result in results]
 
 
 def clock(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
@@ -131,12 +129,12 @@ class _Entry:
             self.contestant = None
             free(self.device)
 
-    def row(self, task: Task) -> Row:
-        row = Row(task.part, task.title, self.name, error=self.error)
+    def result(self, task: Task) -> Result:
+        result = Result(task.part, task.title, self.name, error=self.error)
         if self.error or self.contestant is None:
-            return row
+            return result
         return replace(
-            row,
+            result,
             seconds=median(self.seconds) if self.seconds else None,
             repeats=len(self.seconds),
             peak_bytes=max(self.peaks) if self.peaks else None,
@@ -148,7 +146,3 @@ class _Entry:
             counted_bytes=self.contestant.counted_bytes,
             note=self.contestant.note,
         )
-
-
-def _ratio(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or not theirs else ours / theirs

@@ -1,10 +1,8 @@
-"""The results as a file of Markdown tables, as JSON, and as lines for the terminal."""
+"""The results as a file of Markdown tables, and as lines for the terminal."""
 
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import groupby, pairwise
@@ -14,8 +12,9 @@ from tabulate import tabulate
 
 from nnunetv2_tpmamba.trainers.environment import processor
 
+from .load import load
 from .setting import Setting
-from .task import Row
+from .task import Result
 
 HEADINGS = {
     "encoder": "SAM's encoder: timm's blocks and ours, on the same weights",
@@ -30,6 +29,8 @@ A time is the median of n calls, which take turns with the calls of the task's o
 divided by that of the line it is compared with; below 1 is less. Peak memory is what one call takes in addition to the
 memory in use before it, plus the network's weights, gradients and optimiser. All weights are random: speed does not
 depend on them."""
+READING_OLD = """\
+The columns "time / old" and "memory / old" divide a line's number by that of the same line in the older file."""
 
 
 def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
@@ -42,6 +43,7 @@ def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
         "device": torch.cuda.get_device_name(setting.device) if gpu else "cpu",
         "precision": setting.precision,
         "processor": f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        **load(),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("nnunetv2_tpmamba", "torch", "timm", "nnunetv2", "numba")},
@@ -49,74 +51,78 @@ def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
     }
 
 
-def as_json(rows: Sequence[Row], facts: Mapping[str, str], complete: bool) -> str:
-    """Write ``{"about": ..., "complete": ..., "rows": [...]}``; a row has the fields of :class:`Row`."""
-    content = {"about": facts, "complete": complete, "rows": [asdict(row) for row in rows]}
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-
-def as_markdown(rows: Sequence[Row], facts: Mapping[str, str], complete: bool) -> str:
+def as_markdown(
+    results: Sequence[Result], facts: Mapping[str, str], complete: bool, warnings: Sequence[str] = ()
+) -> str:
     """Write a table for each part, without columns that would be empty."""
     pieces = ["# Benchmark"] if complete else ["# Benchmark, not finished"]
-    pieces.append("\n".join(f"- {name}: {fact}" for name, fact in facts.items()))
+    lines = [f"- {name}: {fact}" for name, fact in facts.items()]
+    pieces.append("\n".join([*lines, *(f"- **warning**: {warning}" for warning in warnings)]))
     pieces.append(READING)
-    rate = device_rate(rows)
-    for part, group in groupby(rows, key=lambda row: row.part):
+    if any(result.old_time_ratio or result.old_memory_ratio for result in results):
+        pieces.append(READING_OLD)
+    rate = device_rate(results)
+    for part, group in groupby(results, key=lambda result: result.part):
         pieces += [f"## {HEADINGS.get(part, part)}", table(list(group), rate)]
     return "\n\n".join(pieces) + "\n"
 
 
-def table(rows: Sequence[Row], rate: float | None) -> str:
-    """Write the rows of one part as a Markdown table.
+def table(results: Sequence[Result], rate: float | None) -> str:
+    """Write the results of one part as a Markdown table.
 
     Args:
-        rows: the results of the part.
+        results: the results of the part.
         rate: operations per second that the device can do, of which a share is shown; None if that is unknown.
     """
-    columns: dict[str, Callable[[Row], str]] = {
-        "task": lambda row: row.task,
-        "who": lambda row: row.name,
-        "time (n)": lambda row: "" if row.seconds is None else f"{duration(row.seconds)} ({row.repeats})",
-        "peak memory": lambda row: "" if row.peak_bytes is None else size(row.peak_bytes),
-        "peak by count": lambda row: "" if row.counted_bytes is None else size(row.counted_bytes),
-        "compared with": lambda row: row.against if row.time_ratio or row.memory_ratio else "",
-        "time ratio": lambda row: "" if row.time_ratio is None else digits(row.time_ratio),
-        "memory ratio": lambda row: "" if row.memory_ratio is None else digits(row.memory_ratio),
-        "operations": lambda row: "" if row.flops is None else f"{digits(row.flops / 1e9)} GFLOP",
-        "multiply-adds": lambda row: _multiply_adds(row.flops) if row.part == "flops" else "",
-        "in the paper": lambda row: _multiply_adds(row.printed),
-        "of the device's rate": lambda row: _share(row, rate),
-        "parameters": lambda row: "" if row.parameters is None else f"{digits(row.parameters / 1e6)} M",
-        "which train": lambda row: "" if row.trainable is None else f"{digits(row.trainable / 1e6)} M",
-        "note": lambda row: f"FAILED: {row.error}" if row.error else row.note,
+    columns: dict[str, Callable[[Result], str]] = {
+        "task": lambda result: result.task,
+        "who": lambda result: result.name,
+        "time (n)": lambda result: "" if result.seconds is None else f"{duration(result.seconds)} ({result.repeats})",
+        "peak memory": lambda result: "" if result.peak_bytes is None else size(result.peak_bytes),
+        "peak by count": lambda result: "" if result.counted_bytes is None else size(result.counted_bytes),
+        "compared with": lambda result: result.against if result.time_ratio or result.memory_ratio else "",
+        "time ratio": lambda result: "" if result.time_ratio is None else digits(result.time_ratio),
+        "memory ratio": lambda result: "" if result.memory_ratio is None else digits(result.memory_ratio),
+        "time / old": lambda result: "" if result.old_time_ratio is None else digits(result.old_time_ratio),
+        "memory / old": lambda result: "" if result.old_memory_ratio is None else digits(result.old_memory_ratio),
+        "operations": lambda result: "" if result.flops is None else f"{digits(result.flops / 1e9)} GFLOP",
+        "multiply-adds": lambda result: _multiply_adds(result.flops) if result.part == "flops" else "",
+        "in the paper": lambda result: _multiply_adds(result.printed),
+        "of the device's rate": lambda result: _share(result, rate),
+        "parameters": lambda result: "" if result.parameters is None else f"{digits(result.parameters / 1e6)} M",
+        "which train": lambda result: "" if result.trainable is None else f"{digits(result.trainable / 1e6)} M",
+        "note": lambda result: f"FAILED: {result.error}" if result.error else result.note,
     }
-    cells = {title: [cell(row).replace("|", "/") for row in rows] for title, cell in columns.items()}
+    cells = {title: [cell(result).replace("|", "/") for result in results] for title, cell in columns.items()}
     cells["task"] = ["" if task == before else task for before, task in pairwise(["", *cells["task"]])]
     kept = {title: column for title, column in cells.items() if any(column)}
     return tabulate(kept, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def summary(row: Row) -> str:
-    """Write a row as a line for the terminal."""
-    if row.error:
-        return f"{row.name}: FAILED, {row.error}"
+def summary(result: Result) -> str:
+    """Write a result as a line for the terminal."""
+    if result.error:
+        return f"{result.name}: FAILED, {result.error}"
     facts = []
-    if row.seconds is not None:
-        facts.append(duration(row.seconds))
-    if row.time_ratio is not None:
-        facts.append(f"{digits(row.time_ratio)} x {row.against}")
-    if row.peak_bytes is not None:
-        facts.append(size(row.peak_bytes))
-    if row.flops is not None and row.seconds is None:
-        facts.append(f"{digits(row.flops / 1e9)} GFLOP")
-    if row.printed is not None:
-        facts.append(f"{_multiply_adds(row.flops)} multiply-adds (the paper: {_multiply_adds(row.printed)})")
-    return f"{row.name}: {', '.join(facts)}"
+    if result.seconds is not None:
+        facts.append(duration(result.seconds))
+    if result.time_ratio is not None:
+        facts.append(f"{digits(result.time_ratio)} x {result.against}")
+    if result.peak_bytes is not None:
+        facts.append(size(result.peak_bytes))
+    old = {"time": result.old_time_ratio, "memory": result.old_memory_ratio}
+    facts += [f"{digits(ratio)} x its old {what}" for what, ratio in old.items() if ratio is not None]
+    if result.flops is not None and result.seconds is None:
+        facts.append(f"{digits(result.flops / 1e9)} GFLOP")
+    if result.printed is not None:
+        facts.append(f"{_multiply_adds(result.flops)} multiply-adds (the paper: {_multiply_adds(result.printed)})")
+    return f"{result.name}: {', '.join(facts)}"
 
 
-def device_rate(rows: Sequence[Row]) -> float | None:
-    """Operations per second of the row that is a plain matrix product, if it was measured."""
-    rates = [row.flops / row.seconds for row in rows if row.name == "matrix product" and row.flops and row.seconds]
+def device_rate(results: Sequence[Result]) -> float | None:
+    """Operations per second of the result that is a plain matrix product, if it was measured."""
+    products = [result for result in results if result.name == "matrix product"]
+    rates = [result.flops / result.seconds for result in products if result.flops and result.seconds]
     return rates[0] if rates else None
 
 
@@ -138,7 +144,7 @@ def _multiply_adds(flops: float | None) -> str:
     return "" if flops is None else f"{digits(flops / 2e9, 4)} G"
 
 
-def _share(row: Row, rate: float | None) -> str:
-    if rate is None or row.flops is None or row.seconds is None:
+def _share(result: Result, rate: float | None) -> str:
+    if rate is None or result.flops is None or result.seconds is None:
         return ""
-    return f"{row.flops / row.seconds / rate:.0%} of {digits(rate / 1e12)} TFLOP/s"
+    return f"{result.flops / result.seconds / rate:.0%} of {digits(rate / 1e12)} TFLOP/s"

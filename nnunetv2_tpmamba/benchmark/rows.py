@@ -21,6 +21,7 @@ from .setting import SMALL_CONFIG, Setting
 from .task import Contestant, Makers, Task
 from .training import training_step
 
+ALL = "all"
 FORWARD, STEP = "forward by count", "training step"
 INPUT_CHANNELS, NUM_CLASSES = 1, 14  # the paper's
 SMALL_SIDES = (32, 64)  # voxels; the smallest cubes that some row takes
@@ -71,12 +72,25 @@ def tasks(setting: Setting) -> list[Task]:
 
 
 def chosen(names: Collection[str]) -> dict[str, Trainer]:
-    """The trainers of these names, or else all rows of the paper's tables."""
+    """The trainers of these names, for "all" one of each network, or else all rows of the paper's tables."""
+    if list(names) == [ALL]:
+        return catalogue.networks()
     known = catalogue.trainers()
     for name in names:
         if name not in known:
             raise ValueError(f"-tr {name}: there is no such trainer; nnUNetv2_tpmamba trainers lists them")
     return {name: known[name] for name in names} if names else catalogue.rows()
+
+
+def left_out() -> str:
+    """Say which trainers are no rows of the paper's tables, and which of them :data:`ALL` measures too."""
+    others = catalogue.trainers().keys() - catalogue.rows().keys()
+    more = [name for name in catalogue.networks() if name in others]
+    return (
+        f"Not measured, because they are in no table of the paper: {', '.join(more)}; -tr {ALL} measures them too. "
+        f"{len(others) - len(more)} more trainers have the network of one that is measured, and differ in epochs or "
+        "optimiser."
+    )
 
 
 def shrunk(trainer: Trainer) -> Trainer:

@@ -1,6 +1,5 @@
 """Write ``docs/rows.md``: what differs between the rows of the paper's tables, on one page."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from nnunetv2_tpmamba.trainers.row import Row
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
 
 from .report import digits
+from .results_file import ResultsFile
 from .rows import STEP, Counts, Trainer, count
 
 OURS: Trainer = nnUNetTrainerTPMamba
@@ -74,19 +74,14 @@ class Measured:
             ValueError: it is another file, has no rows, or was made with ``--small``.
         """
         command = "nnUNetv2_tpmamba benchmark --only rows --json FILE"
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            about = {name: content["about"][name] for name in ("date", "device", "precision", "processor", "sizes")}
-            rows = [row for row in content["rows"] if row["part"] == "rows"]
-            seconds = {row["task"]: row["seconds"] for row in rows if row["name"] == STEP and row["seconds"]}
-            errors = {row["task"]: row["error"] for row in rows if row["error"]}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is not what {command} writes") from error
-        if not rows:
+        content = ResultsFile.read(file, command)
+        results = [result for result in content.results if result.part == "rows"]
+        if not results:
             raise ValueError(f"{file} has no rows of the paper's tables; make it with {command}")
-        if about["sizes"] != "full":
+        if content.about.get("sizes") != "full":
             raise ValueError(f"{file} was measured with --small, so its times mean nothing; leave that option out")
-        return cls(about, seconds, errors)
+        seconds = {result.task: result.seconds for result in results if result.name == STEP and result.seconds}
+        return cls(content.about, seconds, {result.task: result.error for result in results if result.error})
 
     @property
     def on_gpu(self) -> bool:

@@ -1,6 +1,6 @@
 """The sizes and the device of a measurement; importing this module does not import torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -25,12 +25,25 @@ SMALL_CONFIG = replace(
 """A network with every kind of part that takes seconds, to try the command itself."""
 
 
+def _fp16() -> AbstractContextManager:
+    import torch
+
+    return torch.autocast("cuda")
+
+
+FLOAT32, FP16 = "float32", "fp16 autocast"
+PRECISIONS: dict[str, Callable[[], AbstractContextManager]] = {FLOAT32: nullcontext, FP16: _fp16}
+"""The contexts in which a network is called, by the precision that it then computes in."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """The device and the sizes of a measurement; sizes are in voxels of 1 mm.
 
     Args:
         device: where the calls run.
+        precision: what the calls compute in, a key of ``PRECISIONS``. To measure another one beside it, a task makes a
+            contestant from ``replace(setting, precision=...)``.
         config: the network's numbers.
         patch_size: what the network is given at a time.
         num_classes: classes of the segmentation, background included; BTCV has 14.
@@ -39,10 +52,11 @@ class Setting:
         mirroring: predict every patch in its eight mirror images, as nnU-Net does.
         matrix: side of the matrices whose product shows what the device can do.
         small: the sizes are tiny, and the times mean nothing.
-        rows: names of the trainers to measure as rows; none means every row of the paper's tables.
+        rows: names of the trainers to measure as rows, or "all"; none means every row of the paper's tables.
     """
 
     device: "torch.device"
+    precision: str = FLOAT32
     config: TPMambaConfig = field(default_factory=TPMambaConfig)
     patch_size: tuple[int, int, int] = Testbed.patch_size
     num_classes: int = 14
@@ -56,9 +70,11 @@ class Setting:
     @classmethod
     def of(cls, device: "torch.device", small: bool = False, rows: Sequence[str] = ()) -> "Setting":
         """Choose the full sizes, on a CPU with a smaller CT to predict, or tiny sizes."""
+        precision = FP16 if device.type == "cuda" else FLOAT32  # as nnU-Net
         if small:
             return cls(
                 device,
+                precision,
                 SMALL_CONFIG,
                 patch_size=(32, 32, 32),
                 num_classes=3,
@@ -70,8 +86,8 @@ class Setting:
                 rows=tuple(rows),
             )
         if device.type == "cuda":
-            return cls(device, rows=tuple(rows))
-        return cls(device, ct=144, mirroring=False, matrix=2048, rows=tuple(rows))
+            return cls(device, precision, rows=tuple(rows))
+        return cls(device, precision, ct=144, mirroring=False, matrix=2048, rows=tuple(rows))
 
     @property
     def grid6(self) -> TPMambaConfig:
@@ -84,11 +100,5 @@ class Setting:
         return height // config.token_size, width // config.token_size
 
     def autocast(self) -> AbstractContextManager:
-        """Return the context that nnU-Net runs networks in: fp16 autocast on a GPU, float32 on a CPU."""
-        import torch
-
-        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
-
-    @property
-    def precision(self) -> str:
-        return "fp16 autocast" if self.device.type == "cuda" else "float32"
+        """Return the context in which networks compute in this precision."""
+        return PRECISIONS[self.precision]()

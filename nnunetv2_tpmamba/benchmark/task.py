@@ -1,4 +1,4 @@
-"""The plain values that the benchmark works with: tasks, their contestants, and rows of results."""
+"""The plain values that the benchmark works with: tasks, their contestants, and results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Row:
+class Result:
     """One contestant's result.
 
     Args:
@@ -63,6 +63,7 @@ class Row:
         peak_bytes: the most memory it took, including what it holds between calls.
         against: the contestant it is compared with; "" for the one that the others are compared with.
         time_ratio, memory_ratio: its median and peak divided by the other's; below 1 is less.
+        old_time_ratio, old_memory_ratio: the same beside its own result in an older file, if there is one.
         flops, printed, parameters, trainable, counted_bytes, note: as in :class:`Contestant`.
         error: why there is no result; "" if there is one.
     """
@@ -83,3 +84,10 @@ class Row:
     counted_bytes: int | None = None
     note: str = ""
     error: str = ""
+    old_time_ratio: float | None = None
+    old_memory_ratio: float | None = None
+
+
+def ratio(ours: float | None, theirs: float | None) -> float | None:
+    """Divide two measurements; None where one of them is missing."""
+    return None if ours is None or not theirs else ours / theirs

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.benchmark import PARTS, PARTS_BY_DEFAULT
+from nnunetv2_tpmamba.benchmark.results_file import ResultsFile, as_json
 
 from .console import show_progress, termination_as_interrupt
 from .options import positive
 
 if TYPE_CHECKING:
-    from nnunetv2_tpmamba.benchmark.task import Row
+    from nnunetv2_tpmamba.benchmark.task import Result
 
 HELP = "measure speed and memory beside timm's encoder and nnU-Net's own network"
 OUT = "tpmamba_benchmark"
@@ -27,6 +28,9 @@ REPEATS = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (cuda if there is a CUDA device)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
+    parser.add_argument(
+        "--compare", type=Path, metavar="OLD", help="show the ratios to the results in this older file of --json"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -43,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"measure only some of {', '.join(PARTS)} (all but rows)",
     )
     parser.add_argument(
-        "-tr", nargs="+", default=[], metavar="T", help="trainers that the part rows measures (the paper's tables)"
+        "-tr",
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="trainers that the part rows measures, or all of them (those of the paper's tables)",
     )
     parser.add_argument(
         "--repeats",
@@ -60,13 +68,16 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("-tr names trainers for the part rows, which is not measured; add --only rows")
     files = {"table": args.out / "benchmark.md", "picture": args.out / "benchmark.png"}
     files |= {"numbers": args.json} if args.json else {}
+    old = ResultsFile.read(args.compare) if args.compare else None
     prepare(list(files.values()))
 
     import torch  # takes seconds, so the arguments are checked first
 
     from nnunetv2_tpmamba.benchmark import report
     from nnunetv2_tpmamba.benchmark.catalogue import tasks_of
+    from nnunetv2_tpmamba.benchmark.load import load_warnings
     from nnunetv2_tpmamba.benchmark.measure import run_task
+    from nnunetv2_tpmamba.benchmark.rows import left_out
     from nnunetv2_tpmamba.benchmark.setting import Setting
 
     has_cuda = torch.cuda.is_available()
@@ -76,24 +87,34 @@ def run(args: argparse.Namespace) -> int:
     setting = Setting.of(torch.device(args.device or ("cuda" if has_cuda else "cpu")), args.small, args.tr)
     facts = report.about(setting, command_line(args))
     tasks = tasks_of(args.only, setting)
+    warnings = load_warnings(facts)
+    if old is not None:
+        old.check_has_some_of(tasks)
+        facts["compared with"] = f"{old.name}, of {old.about.get('date', 'an unknown date')}"
+        warnings += old.warnings(facts)
     print(f"{len(tasks)} tasks on {facts['device']}, {facts['precision']}, sizes: {facts['sizes']}", flush=True)
+    if "rows" in args.only and not args.tr:
+        print(left_out())
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
-    rows: list[Row] = []
+    results: list[Result] = []
     interrupted = False
     try:
         with termination_as_interrupt():
             for i, task in enumerate(tasks, 1):
                 print(f"[{i}/{len(tasks)}] {task.part}: {task.title}", flush=True)
                 new = run_task(task, setting.device, args.repeats, on_call=show_progress)
+                new = old.beside(new) if old is not None else new
                 show_progress("")
-                rows += new
-                for row in new:
-                    print(f"  {report.summary(row)}", flush=True)
-                write(rows, facts, files, complete=i == len(tasks))
+                results += new
+                for result in new:
+                    print(f"  {report.summary(result)}", flush=True)
+                write(results, facts, files, complete=i == len(tasks), warnings=warnings)
     except KeyboardInterrupt:
         interrupted = True
         show_progress("")
-    return conclude(rows, files, interrupted)
+    return conclude(results, files, interrupted)
 
 
 def command_line(args: argparse.Namespace) -> list[str]:
@@ -102,6 +123,7 @@ def command_line(args: argparse.Namespace) -> list[str]:
     words += ["--device", args.device] if args.device else []
     words += ["--only", *args.only] if args.only != PARTS_BY_DEFAULT else []
     words += ["-tr", *args.tr] if args.tr else []
+    words += ["--compare", args.compare.name] if args.compare else []
     words += ["--repeats", str(args.repeats)] if args.repeats != REPEATS else []
     return [*words, "--small"] if args.small else words
 
@@ -116,26 +138,28 @@ def prepare(files: list[Path]) -> None:
             print(f"{file} exists; it is replaced when the first task is done.", flush=True)
 
 
-def write(rows: list["Row"], facts: dict[str, str], files: dict[str, Path], complete: bool) -> None:
+def write(
+    results: list["Result"], facts: dict[str, str], files: dict[str, Path], complete: bool, warnings: list[str]
+) -> None:
     """Write the results so far; ``complete`` says that no task is left."""
     from nnunetv2_tpmamba.benchmark import chart, report
 
-    files["table"].write_text(report.as_markdown(rows, facts, complete), encoding="utf-8")
-    chart.draw(rows, facts, files["picture"])
+    files["table"].write_text(report.as_markdown(results, facts, complete, warnings), encoding="utf-8")
+    chart.draw(results, facts, files["picture"])
     if "numbers" in files:
-        files["numbers"].write_text(report.as_json(rows, facts, complete), encoding="utf-8")
+        files["numbers"].write_text(as_json(results, facts, complete, warnings), encoding="utf-8")
 
 
-def conclude(rows: list["Row"], files: dict[str, Path], interrupted: bool) -> int:
+def conclude(results: list["Result"], files: dict[str, Path], interrupted: bool) -> int:
     """Say what failed and where the results are; return the exit status."""
-    measured = [row for row in rows if not row.error]
-    failed = len(rows) - len(measured)
+    measured = [result for result in results if not result.error]
+    failed = len(results) - len(measured)
     if failed:
-        print(f"{failed} of {len(rows)} rows failed; the table has their errors.")
+        print(f"{failed} of {len(results)} results failed; the table has their errors.")
     for what, file in files.items():
-        if rows and file.exists():
+        if results and file.exists():
             print(f"{what}: {file}")
     if interrupted:
-        kept = "the tasks above are kept" if rows else "nothing had been measured yet"
+        kept = "the tasks above are kept" if results else "nothing had been measured yet"
         print(f"nnUNetv2_tpmamba benchmark: interrupted; {kept}", file=sys.stderr)
     return 0 if measured and not interrupted else 1

@@ -48,6 +48,14 @@ def rows() -> dict[str, type[nnUNetTrainerTestbed]]:
     return {name: trainer for name, trainer in trainers().items() if vars(trainer).get("row")}
 
 
+def networks() -> dict[str, type[nnUNetTrainerTestbed]]:
+    """One trainer for each network: the rows, then the others whose network is not that of a trainer before them."""
+    found: dict[_Network, tuple[str, type[nnUNetTrainerTestbed]]] = {}
+    for name, trainer in (rows() | trainers()).items():
+        found.setdefault(_Network.of(trainer), (name, trainer))
+    return dict(found.values())
+
+
 def missing_for(trainer: type[nnUNetTrainerTestbed]) -> str:
     """What must be installed or downloaded before a trainer can start a new training; "" if nothing."""
     try:

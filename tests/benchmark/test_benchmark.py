@@ -20,9 +20,10 @@ from nnunetv2_tpmamba.benchmark.catalogue import TASKS, tasks_of
 from nnunetv2_tpmamba.benchmark.encoder import our_forward, sam_encoder, timm_forward
 from nnunetv2_tpmamba.benchmark.network import TimmEncoder, predicting, random_volume, seconds_in_scans
 from nnunetv2_tpmamba.benchmark.peak_memory import PeakMemory, held_bytes
+from nnunetv2_tpmamba.benchmark.results_file import as_json
 from nnunetv2_tpmamba.benchmark.scan import random_inputs, shapes, step_loop
 from nnunetv2_tpmamba.benchmark.setting import Setting
-from nnunetv2_tpmamba.benchmark.task import Contestant, Row, Task
+from nnunetv2_tpmamba.benchmark.task import Contestant, Result, Task
 from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
@@ -30,12 +31,12 @@ from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
 CPU = torch.device("cpu")
 SMALL = Setting.of(CPU, small=True)
 MIB = 2**20
-ROWS = [
-    Row("encoder", "one matrix product", "matrix product", seconds=0.001, repeats=3, flops=2e9),
-    Row("encoder", "blocks", "timm", seconds=0.004, repeats=3, peak_bytes=300 * MIB, flops=4e9),
-    Row("encoder", "blocks", "ours", 0.002, 3, 100 * MIB, "timm", 0.5, 1 / 3, 4e9, note="a | b"),
-    Row("network", "forward", "TPMamba", error="OutOfMemoryError: no"),
-    Row("flops", "adapters", "LoRA", flops=5e9, printed=4e9, parameters=196608),
+RESULTS = [
+    Result("encoder", "one matrix product", "matrix product", seconds=0.001, repeats=3, flops=2e9),
+    Result("encoder", "blocks", "timm", seconds=0.004, repeats=3, peak_bytes=300 * MIB, flops=4e9),
+    Result("encoder", "blocks", "ours", 0.002, 3, 100 * MIB, "timm", 0.5, 1 / 3, 4e9, note="a | b"),
+    Result("network", "forward", "TPMamba", error="OutOfMemoryError: no"),
+    Result("flops", "adapters", "LoRA", flops=5e9, printed=4e9, parameters=196608),
 ]
 FACTS = {"device": "a processor", "precision": "float32", "sizes": "full", "command": "nnUNetv2_tpmamba benchmark"}
 
@@ -59,16 +60,16 @@ def fails(error):
     ],
 )
 def test_every_row_of_a_part_succeeds_and_names_both_peers(part, peers, ours):
-    rows = [row for each in tasks_of([part], SMALL) for row in measure.run_task(each, CPU, repeats=1)]
-    assert not [row for row in rows if row.error]
-    assert peers | ours <= {row.name for row in rows}
-    assert all(row.part == part and (row.seconds or row.flops) for row in rows)
-    ratios = {(row.name, row.against) for row in rows if row.time_ratio}
+    results = [result for each in tasks_of([part], SMALL) for result in measure.run_task(each, CPU, repeats=1)]
+    assert not [result for result in results if result.error]
+    assert peers | ours <= {result.name for result in results}
+    assert all(result.part == part and (result.seconds or result.flops) for result in results)
+    ratios = {(result.name, result.against) for result in results if result.time_ratio}
     assert part == "flops" or {name for name, _ in ratios} >= ours
-    for row in rows:
-        if row.time_ratio:
-            (other,) = [x for x in rows if (x.task, x.name) == (row.task, row.against)]
-            assert row.time_ratio == pytest.approx(row.seconds / other.seconds)
+    for result in results:
+        if result.time_ratio:
+            (other,) = [x for x in results if (x.task, x.name) == (result.task, result.against)]
+            assert result.time_ratio == pytest.approx(result.seconds / other.seconds)
 
 
 def test_the_parts_are_those_the_command_offers():
@@ -94,8 +95,8 @@ def test_a_median_is_taken_of_calls_in_turns_after_a_warm_up():
 
 def test_slow_calls_are_repeated_less(monkeypatch):
     monkeypatch.setattr(measure, "LONGEST", -1)
-    (row,) = measure.run_task(task(a=lambda: Contestant(lambda: None)), CPU, repeats=5)
-    assert row.repeats == 1
+    (result,) = measure.run_task(task(a=lambda: Contestant(lambda: None)), CPU, repeats=5)
+    assert result.repeats == 1
 
 
 @pytest.mark.parametrize("when", ["made", "warmed up", "measured"])
@@ -106,16 +107,16 @@ def test_one_that_fails_does_not_lose_the_others(when):
         "warmed up": lambda: Contestant(lambda: fails(error)),
         "measured": lambda: Contestant(lambda: fails(error), warm_up=lambda: None),
     }
-    rows = measure.run_task(task(bad=contestants[when], good=lambda: Contestant(lambda: None)), CPU, repeats=2)
-    assert [(row.name, row.error, row.repeats) for row in rows] == [
+    results = measure.run_task(task(bad=contestants[when], good=lambda: Contestant(lambda: None)), CPU, repeats=2)
+    assert [(result.name, result.error, result.repeats) for result in results] == [
         ("bad", "OutOfMemoryError: no memory left", 0),
         ("good", "", 2),
     ]
 
 
 def test_a_task_that_cannot_be_prepared_is_a_row():
-    (row,) = measure.run_task(Task("scan", "a task", lambda: fails(ValueError("no"))), CPU, repeats=1)
-    assert (row.part, row.task, row.error) == ("scan", "a task", "ValueError: no")
+    (result,) = measure.run_task(Task("scan", "a task", lambda: fails(ValueError("no"))), CPU, repeats=1)
+    assert (result.part, result.task, result.error) == ("scan", "a task", "ValueError: no")
 
 
 def test_an_interrupt_is_not_taken_for_a_failure():
@@ -183,20 +184,20 @@ def test_half_a_patch_is_enough_for_the_stock_network(side):
 
 
 def test_numbers_survive_a_file():
-    content = json.loads(report.as_json(ROWS, FACTS, complete=False))
-    assert [Row(**row) for row in content["rows"]] == ROWS
+    content = json.loads(as_json(RESULTS, FACTS, complete=False))
+    assert [Result(**result) for result in content["rows"]] == RESULTS
     assert (content["about"], content["complete"]) == (FACTS, False)
 
 
 def test_the_table_has_every_row_and_only_columns_that_say_something():
-    text = re.sub(" +", " ", report.as_markdown(ROWS, FACTS, complete=True))
+    text = re.sub(" +", " ", report.as_markdown(RESULTS, FACTS, complete=True))
     assert "| blocks | timm | 4 ms (3) | 300 MiB | | | | 4 GFLOP | 50% of 2 TFLOP/s | |" in text
     assert "| | ours | 2 ms (3) | 100 MiB | timm | 0.5 | 0.333 | 4 GFLOP | 100% of 2 TFLOP/s | a / b |" in text
     assert "| forward | TPMamba | FAILED: OutOfMemoryError: no |" in text
     assert "| task | who | operations | multiply-adds | in the paper | parameters |" in text
     assert "| adapters | LoRA | 5 GFLOP | 2.5 G | 2 G | 0.197 M |" in text
-    assert report.summary(ROWS[-1]) == "LoRA: 5 GFLOP, 2.5 G multiply-adds (the paper: 2 G)"
-    assert "not finished" in report.as_markdown(ROWS, FACTS, complete=False)
+    assert report.summary(RESULTS[-1]) == "LoRA: 5 GFLOP, 2.5 G multiply-adds (the paper: 2 G)"
+    assert "not finished" in report.as_markdown(RESULTS, FACTS, complete=False)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_numbers_keep_more_digits_where_asked():
 
 
 def test_the_picture_shows_bars_for_times_memory_and_work(tmp_path):
-    chart.draw(ROWS, FACTS, tmp_path / "chart.png")
+    chart.draw(RESULTS, FACTS, tmp_path / "chart.png")
     pixels = matplotlib.image.imread(tmp_path / "chart.png")[..., :3]
     blue, orange, green, purple = (0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0x2C, 0xA0, 0x2C), (0x94, 0x67, 0xBD)
     for colour in (blue, orange, green, purple):
@@ -221,7 +222,7 @@ def test_the_picture_shows_bars_for_times_memory_and_work(tmp_path):
 def test_without_anything_to_compare_there_is_no_picture(tmp_path):
     path = tmp_path / "chart.png"
     path.write_text("an older one")
-    chart.draw([replace(ROWS[0])], FACTS, path)
+    chart.draw([replace(RESULTS[0])], FACTS, path)
     assert not path.exists()
 
 
@@ -245,7 +246,7 @@ def test_the_command_measures_writes_and_says_where(tmp_path):
     content = json.loads((tmp_path / "numbers" / "a.json").read_text())
     assert content["complete"]
     assert content["about"]["command"].endswith("benchmark --device cpu --only flops scan --repeats 1 --small")
-    assert {row["part"] for row in content["rows"]} == {"scan", "flops"}
+    assert {result["part"] for result in content["rows"]} == {"scan", "flops"}
 
 
 @pytest.fixture
@@ -269,8 +270,8 @@ def quick(monkeypatch, tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_measured(quick, tmp_path, capsys):
-    assert quick(ROWS[:3], KeyboardInterrupt()) == 1
-    assert capsys.readouterr().err == "nnUNetv2_tpmamba benchmark: interrupted; the tasks above are kept\n"
+    assert quick(RESULTS[:3], KeyboardInterrupt()) == 1
+    assert capsys.readouterr().err.endswith("nnUNetv2_tpmamba benchmark: interrupted; the tasks above are kept\n")
     table = (tmp_path / "benchmark.md").read_text()
     assert "not finished" in table
     assert "| ours " in table
@@ -287,9 +288,9 @@ def test_an_early_ctrl_c_leaves_older_results(quick, tmp_path, capsys):
 
 
 def test_failed_rows_are_told_and_only_nothing_at_all_is_a_failed_run(quick, capsys):
-    assert quick(ROWS[:3], ROWS[3:4]) == 0
-    assert "1 of 4 rows failed" in capsys.readouterr().out
-    assert quick(ROWS[3:4]) == 1
+    assert quick(RESULTS[:3], RESULTS[3:4]) == 0
+    assert "1 of 4 results failed" in capsys.readouterr().out
+    assert quick(RESULTS[3:4]) == 1
 
 
 def test_where_nothing_can_be_written_or_measured_is_told_before_measuring(tmp_path, monkeypatch, capsys):

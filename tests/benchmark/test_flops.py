@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def operations():
     """The rows of the network's own grid, and those of figure 1(c)'s."""
-    rows = [measure.run_task(each, CPU, repeats=1) for each in flops.tasks(Setting.of(CPU))]
-    return [{row.name: row for row in group} for group in rows]
+    results = [measure.run_task(each, CPU, repeats=1) for each in flops.tasks(Setting.of(CPU))]
+    return [{result.name: result for result in group} for group in results]
 
 
 T, C, R, E, N = 96 * 12 * 12, 768, 96, 192, 16
@@ -45,37 +45,38 @@ def triplane_flops():
     ],
 )
 def test_operations_are_those_of_the_formulas(operations, name, flop, parameters):
-    row = operations[0][name]
-    assert row.flops == flop
-    assert parameters is None or row.parameters == parameters
-    assert row.printed is None
+    result = operations[0][name]
+    assert result.flops == flop
+    assert parameters is None or result.parameters == parameters
+    assert result.printed is None
 
 
 def test_the_number_of_figure_1c_is_found_on_its_grid(operations):
-    row = operations[1]["self-attention as figure 1(c) counts it"]
-    assert row.flops / 2 == 2 * C * FIGURE**2 + 2 * C * R * FIGURE
-    assert round(row.flops / 2e9, 2) == round(row.printed / 2e9, 2) == 18.86
-    assert row.task == "adapters of one block, 96 x 6 x 6 tokens of 768"
+    result = operations[1]["self-attention as figure 1(c) counts it"]
+    assert result.flops / 2 == 2 * C * FIGURE**2 + 2 * C * R * FIGURE
+    assert round(result.flops / 2e9, 2) == round(result.printed / 2e9, 2) == 18.86
+    assert result.task == "adapters of one block, 96 x 6 x 6 tokens of 768"
 
 
 def test_loras_number_is_what_the_paper_divides_by(operations):
-    row = operations[1]["LoRA, rank 64 on q and v"]
-    assert row.flops / 2 == 4 * 64 * C * FIGURE
-    assert row.printed == pytest.approx(2 * 0.130e9, rel=1e-3)
+    result = operations[1]["LoRA, rank 64 on q and v"]
+    assert result.flops / 2 == 4 * 64 * C * FIGURE
+    assert result.printed == pytest.approx(2 * 0.130e9, rel=1e-3)
 
 
 def test_only_the_figures_own_setting_has_the_papers_numbers(operations):
-    small = [row for each in flops.tasks(Setting.of(CPU, small=True)) for row in measure.run_task(each, CPU, repeats=1)]
-    assert {row.printed for row in [*small, *operations[0].values()]} == {None}
-    assert sum(row.printed is not None for row in operations[1].values()) == 2
+    tasks = flops.tasks(Setting.of(CPU, small=True))
+    small = [result for each in tasks for result in measure.run_task(each, CPU, repeats=1)]
+    assert {result.printed for result in [*small, *operations[0].values()]} == {None}
+    assert sum(result.printed is not None for result in operations[1].values()) == 2
 
 
 def test_the_picture_marks_the_papers_numbers(operations, tmp_path):
     facts = {"device": "cpu", "precision": "float32", "sizes": "full"}
     black = []
     for printed in (None, 2e10):
-        rows = [replace(row, printed=printed) for row in operations[1].values()]
-        chart.draw(rows, facts, tmp_path / "chart.png")
+        results = [replace(result, printed=printed) for result in operations[1].values()]
+        chart.draw(results, facts, tmp_path / "chart.png")
         black.append((matplotlib.image.imread(tmp_path / "chart.png")[..., :3].max(-1) < 0.1).sum())
     assert black[1] > black[0] + 1000
 

@@ -21,7 +21,7 @@ ROW, OURS = "nnUNetTrainerTestbed_nnUNet", "nnUNetTrainerTPMamba"
 
 def measured(*names):
     tasks = tasks_of(["rows"], Setting.of(CPU, small=True, rows=names))
-    return [row for each in tasks for row in measure.run_task(each, CPU, repeats=1)]
+    return [result for each in tasks for result in measure.run_task(each, CPU, repeats=1)]
 
 
 class nnUNetTrainerTestbed_linear(nnUNetTrainerTestbed):
@@ -81,6 +81,18 @@ def test_the_tables_rows_are_measured_unless_others_are_named():
     assert "rows" not in PARTS_BY_DEFAULT
 
 
+def test_all_measures_each_network_once():
+    """Trainers that differ in epochs or optimiser only are left to the one whose network and step they share."""
+    every = [task.title for task in tasks_of(["rows"], Setting.of(CPU, rows=[rows.ALL]))]
+    assert every[: len(catalogue.rows())] == list(catalogue.rows())
+    more = {f"{OURS}_{what}" for what in ("grid6", "scratch", "small", "demo", "vitl", "vith", "imagenet")}
+    assert set(every) - set(catalogue.rows()) == more
+    same = catalogue.trainers().keys() - set(every)
+    assert {name.rpartition("_")[2] for name in same} >= {"original", "1epoch", "500epochs"}
+    assert all(name in rows.left_out() for name in more)
+    assert f"{len(same)} more trainers have the network of one that is measured" in rows.left_out()
+
+
 def test_a_row_whose_package_is_missing_fails_alone(monkeypatch):
     def missing():
         raise ImportError("this network is MONAI's, which is not installed: pip install monai")
@@ -88,7 +100,7 @@ def test_a_row_whose_package_is_missing_fails_alone(monkeypatch):
     monkeypatch.setattr(catalogue.trainers()[f"{ROW}_original"], "check_installed", missing)
     failed, *others = measured(f"{ROW}_original", ROW)
     assert failed.error == "ImportError: this network is MONAI's, which is not installed: pip install monai"
-    assert [row.error for row in others] == ["", ""]
+    assert [result.error for result in others] == ["", ""]
 
 
 def test_a_step_that_needs_more_memory_than_is_free_is_not_tried(monkeypatch):
