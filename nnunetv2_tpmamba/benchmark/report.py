@@ -42,12 +42,19 @@ def about(setting: Setting, command: Sequence[str]) -> dict[str, str]:
         "sizes": "TINY (--small): a trial of the command, the times mean nothing" if setting.small else "full",
         "device": torch.cuda.get_device_name(setting.device) if gpu else "cpu",
         "precision": setting.precision,
+        **machine(),
+        **({"cuda": str(torch.version.cuda)} if gpu else {}),
+    }
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine and what is installed on it, without touching a GPU."""
+    return {
         "processor": f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         **load(),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("nnunetv2_tpmamba", "torch", "timm", "nnunetv2", "numba")},
-        **({"cuda": str(torch.version.cuda)} if gpu else {}),
     }
 
 

@@ -133,7 +133,8 @@ def _prepare(setting: Setting, trainer: Trainer) -> Makers:
         )
         volume = random_volume(setting, patch_size)
         target = torch.randint(setting.num_classes, volume.shape, device=setting.device).to(volume.dtype)
-        runs: Any = torch.compile(network) if setting.device.type == "cuda" else network  # as nnU-Net
+        compiles = setting.device.type == "cuda" and setting.compiles
+        runs: Any = torch.compile(network) if compiles else network
         contestant = whole_network(
             network, training_step(runs, optimizer, volume, target, setting), patch_size, setting, optimizer
         )

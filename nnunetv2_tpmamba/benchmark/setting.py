@@ -52,6 +52,7 @@ class Setting:
         mirroring: predict every patch in its eight mirror images, as nnU-Net does.
         matrix: side of the matrices whose product shows what the device can do.
         small: the sizes are tiny, and the times mean nothing.
+        compiles: on a GPU training steps are compiled too, as nnU-Net does, which takes a minute for each network.
         rows: names of the trainers to measure as rows, or "all"; none means every row of the paper's tables.
     """
 
@@ -65,6 +66,7 @@ class Setting:
     mirroring: bool = True
     matrix: int = 8192
     small: bool = False
+    compiles: bool = True
     rows: tuple[str, ...] = ()
 
     @classmethod

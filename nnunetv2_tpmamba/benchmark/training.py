@@ -26,7 +26,8 @@ LARGEST_GRADIENT = 12  # nnUNetTrainer.train_step
 
 def tasks(setting: Setting) -> list[Task]:
     """List the plain training step and, on a GPU, also the compiled one, which is how nnU-Net trains there."""
-    steps = {"training step": False} | ({"compiled training step": True} if setting.device.type == "cuda" else {})
+    compiles = setting.device.type == "cuda" and setting.compiles
+    steps = {"training step": False} | ({"compiled training step": True} if compiles else {})
     return [
         Task("network", f"{title}, {patch_of(setting)}, batch of 1", partial(_steps, setting, compiled))
         for title, compiled in steps.items()

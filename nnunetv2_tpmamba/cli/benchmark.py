@@ -4,15 +4,20 @@ Each is measured beside its usual alternative: timm's blocks, a step loop or aut
 Weights and images are random, so neither data nor SAM's file is needed. On two CPU cores this takes about twenty
 minutes; --only chooses parts. The part rows, a training step of every row of the paper's tables, takes much longer and
 is measured only when it is named. Results are written after every task, so an interrupted run keeps its finished tasks.
+
+--gpu-report does something else: on a machine with an NVIDIA GPU it tries and measures in 8 minutes what this package
+has not been shown to do on one, and writes a report to be sent back.
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.benchmark import PARTS, PARTS_BY_DEFAULT
 from nnunetv2_tpmamba.benchmark.results_file import ResultsFile, as_json
+from nnunetv2_tpmamba.gpu_report.catalogue import MINUTES
 
 from .console import show_progress, termination_as_interrupt
 from .options import positive
@@ -61,9 +66,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"at most N calls; their median counts ({REPEATS})",
     )
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try this command; the times mean nothing")
+    parser.add_argument(
+        "--gpu-report", type=Path, metavar="DIR", help="write the report of what runs on this GPU; DIR is new or empty"
+    )
+    parser.add_argument(
+        "--minutes", type=positive, metavar="N", help=f"with --gpu-report: how long it may take ({MINUTES:g})"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.gpu_report is not None:
+        return report_gpu(args)
+    if args.minutes is not None:
+        raise ValueError("--minutes limits --gpu-report, which is not given")
     if args.tr and "rows" not in args.only:
         raise ValueError("-tr names trainers for the part rows, which is not measured; add --only rows")
     files = {"table": args.out / "benchmark.md", "picture": args.out / "benchmark.png"}
@@ -115,6 +130,56 @@ def run(args: argparse.Namespace) -> int:
         interrupted = True
         show_progress("")
     return conclude(results, files, interrupted)
+
+
+def report_gpu(args: argparse.Namespace) -> int:
+    """Write the report of a GPU; the exit status is 0 if some part finished and none was interrupted."""
+    check_alone(args)
+    import torch  # takes seconds, so the arguments are checked first
+
+    from nnunetv2_tpmamba.gpu_report.process import FINISHED, INTERRUPTED
+    from nnunetv2_tpmamba.gpu_report.report import JSON, LOGS, MARKDOWN, claim, write_report
+
+    device = args.device or "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            "--gpu-report: PyTorch finds no CUDA device here. Give this command on a machine with an NVIDIA GPU, its "
+            "driver and a torch with CUDA; nnUNetv2_tpmamba doctor says what is missing"
+        )
+    claim(args.gpu_report, log=partial(print, flush=True))
+    with termination_as_interrupt():
+        outcomes = write_report(
+            args.gpu_report,
+            args.minutes or MINUTES,
+            device,
+            args.small,
+            log=partial(print, flush=True),
+            show=show_progress,
+        )
+    states = [outcome.state for outcome in outcomes]
+    print(f"{states.count(FINISHED)} of {len(states)} parts finished")
+    if states:
+        print(
+            f"report: {args.gpu_report / MARKDOWN}\nnumbers: {args.gpu_report / JSON}\nlogs: {args.gpu_report / LOGS}"
+        )
+        print("Please read it and send these files: docs/benchmarks.md says where.")
+    return 0 if FINISHED in states and INTERRUPTED not in states else 1
+
+
+def check_alone(args: argparse.Namespace) -> None:
+    """Refuse options that the report does not have."""
+    others = {
+        "--only": args.only != PARTS_BY_DEFAULT,
+        "-tr": bool(args.tr),
+        "--json": args.json is not None,
+        "--compare": args.compare is not None,
+        "--out": args.out != Path(OUT),
+        "--repeats": args.repeats != REPEATS,
+    }
+    if given := [name for name, is_given in others.items() if is_given]:
+        raise ValueError(f"--gpu-report measures what it always measures: leave out {', '.join(given)}")
+    if args.device == "cpu" and not args.small:
+        raise ValueError("--gpu-report is for a GPU; with --device cpu it can only be tried, with --small")
 
 
 def command_line(args: argparse.Namespace) -> list[str]:

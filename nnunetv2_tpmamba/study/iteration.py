@@ -19,7 +19,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_tpmamba.benchmark.measure import LONGEST, clock
 from nnunetv2_tpmamba.files import whole_or_absent
 from nnunetv2_tpmamba.trainers import plugin
-from nnunetv2_tpmamba.trainers.memory import free_bytes, peak_bytes, training_step_bytes
+from nnunetv2_tpmamba.trainers.memory import die_first, free_bytes, peak_bytes, training_step_bytes
 from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTestbed
 
@@ -28,7 +28,6 @@ from .plan import Study
 WARM_UPS = {"cuda": 3}  # iterations before the clock runs, 1 on other devices; compiling takes the first
 ITERATIONS = 5  # whose median counts, at most
 RESULT = "iteration.json"
-FIRST_TO_DIE = Path("/proc/self/oom_score_adj")  # Linux, proc(5): whom the system ends if memory runs out
 NO_MEMORY = "can't allocate memory"  # what PyTorch says on a CPU, as a RuntimeError
 
 
@@ -96,8 +95,7 @@ def measure(study: Study, row: str, device: torch.device) -> Iteration:
 def main() -> None:
     """The process of its own; its arguments are those that :func:`measure` gives it."""
     dataset, configuration, plans, row, device, scratch = sys.argv[1:]
-    if FIRST_TO_DIE.exists():
-        FIRST_TO_DIE.write_text("1000")
+    die_first()
     try:
         result = _iterations(dataset, configuration, plans, row, torch.device(device), Path(scratch))
     except Exception as error:

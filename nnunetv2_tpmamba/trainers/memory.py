@@ -4,6 +4,7 @@ import copy
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ MARGIN = 1.25  # for what counting tensors does not see: workspaces of convoluti
 SMALLEST_COUNTED = 2**16  # bytes; smaller tensors do not fill a card
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
+OOM_SCORE = Path("/proc/self/oom_score_adj")  # proc(5): whom the system ends if memory runs out
 
 
 def decide_checkpointing(
@@ -112,6 +114,12 @@ def peak_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return peak_resident_bytes() if device.type == "cpu" else None
+
+
+def die_first() -> None:
+    """Let the system end this process before others if memory runs out, where it can be asked to."""
+    with suppress(OSError):  # another system, or a container with another /proc
+        OOM_SCORE.write_text("1000")
 
 
 def peak_resident_bytes() -> int | None:

@@ -1,0 +1,54 @@
+"""The parts of the report, in the order in which they run, and how its time is shared among them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MINUTES = 8.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part.
+
+    Args:
+        name: what it is called.
+        title: what it shows.
+        share: how much of the time it may take, beside the other parts' shares.
+        module: has the function ``measure(work)``.
+        needs: a part that must have finished before, because this one uses what it leaves.
+    """
+
+    name: str
+    title: str
+    share: float
+    module: str
+    needs: str = ""
+
+
+def _part(name: str, title: str, share: float, needs: str = "") -> Part:
+    return Part(name, title, share, f"{__package__}.parts.{name}", needs)
+
+
+PARTS = (
+    _part("card", "The card, its driver, and the checks of nnUNetv2_tpmamba doctor", 40),
+    _part("scan", "The selective scan's kernels against the reference, and their times", 40),
+    _part("data", "A synthetic data set: phantoms, nnU-Net's plans, data at 1 mm", 55),
+    _part("training", "200 compiled iterations of the paper's trainer, with a SAM file of random weights", 140, "data"),
+    _part("prediction", "nnUNetv2_predict with the model of the training", 35, "training"),
+    _part("network", "The full-size network: fp16 against float32, and memory by count and for real", 30),
+    _part("unit_tests", "pytest -m gpu", 45),
+    _part("speed", "Encoder, network and sliding window beside timm and stock nnU-Net", 40),
+    _part("rows", "A training step of every row of the paper's tables, not compiled", 40),
+    _part("estimate", "nnUNetv2_tpmamba study plan --estimate", 20, "data"),
+    _part(
+        "preemption", "A training that a signal stops and --c continues; on two cards where there are two", 20, "data"
+    ),
+)
+
+
+def limit_of(parts: Sequence[Part], index: int, seconds_left: float) -> float:
+    """How many seconds a part may take: its share of what is left for it and those after it.
+
+    So every part gets its share of the whole at least, and what one does not use goes to those after it.
+    """
+    return seconds_left * parts[index].share / sum(part.share for part in parts[index:])

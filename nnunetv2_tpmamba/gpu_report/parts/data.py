@@ -1,0 +1,65 @@
+"""A synthetic data set for the parts that train and predict: crops of phantoms, planned by nnU-Net, at 1 mm."""
+
+import json
+import time
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from nnunetv2_tpmamba.demo.anatomy import LABELS
+from nnunetv2_tpmamba.demo.phantom import Scan, abdomen, write_volume
+from nnunetv2_tpmamba.gpu_report.work import CONFIGURATION, DATASET, Work
+
+TRAINING, UNSEEN = 3, 1
+CROP_MM = 140.0  # side of the cubes that are cut out, around the organs; a patch is 96 mm
+
+
+def measure(work: Work) -> None:
+    started = time.monotonic()
+    write_phantoms(work)
+    work.notebook.note(f"{TRAINING + UNSEEN} phantoms", round(time.monotonic() - started, 1), "s")
+    started = time.monotonic()
+    work.run(
+        *("nnUNetv2_plan_and_preprocess", "-d", DATASET[7:10], "-c", CONFIGURATION, "--verify_dataset_integrity"),
+        *("--no_pp", "-npfp", 2),
+    )
+    folds = [{"train": names()[: TRAINING - 1], "val": names()[TRAINING - 1 : TRAINING]}]
+    (work.preprocessed / "splits_final.json").write_text(json.dumps(folds))
+    work.notebook.note("nnUNetv2_plan_and_preprocess --no_pp", round(time.monotonic() - started, 1), "s")
+    if work.setting.small:  # the small trainer makes its own data at its own spacing
+        return
+    started = time.monotonic()
+    work.run("nnUNetv2_tpmamba", "preprocess", "-d", DATASET[7:10], "-np", 2)
+    work.notebook.note(f"nnUNetv2_tpmamba preprocess of {TRAINING} cases", round(time.monotonic() - started, 1), "s")
+
+
+def names() -> list[str]:
+    return [f"phantom_{seed:03d}" for seed in range(TRAINING + UNSEEN)]
+
+
+def write_phantoms(work: Work) -> None:
+    """Write a raw data set as nnU-Net wants it."""
+    for seed, name in enumerate(names()):
+        scan = cropped(abdomen(seed))
+        part = "Tr" if seed < TRAINING else "Ts"
+        for kind, volume, ending in (("images", scan.image, "_0000.nii.gz"), ("labels", scan.label, ".nii.gz")):
+            folder = work.raw / f"{kind}{part}"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_volume(volume, scan, folder / f"{name}{ending}")
+    description = {"channel_names": {"0": "CT"}, "labels": LABELS, "numTraining": TRAINING, "file_ending": ".nii.gz"}
+    (work.raw / "dataset.json").write_text(json.dumps(description))
+
+
+def cropped(scan: Scan) -> Scan:
+    """Cut a cube of ``CROP_MM`` out of a scan, in the middle of its organs."""
+    (organs,) = find_objects((scan.label > 0).astype(np.uint8))
+    cut = []
+    for around, size, spacing in zip(organs, scan.label.shape, scan.spacing, strict=True):
+        side = min(size, round(CROP_MM / spacing))
+        start = min(max(0, (around.start + around.stop - side) // 2), size - side)
+        cut.append(slice(start, start + side))
+    origin = tuple(
+        corner + part.start * step
+        for corner, part, step in zip(scan.origin, reversed(cut), reversed(scan.spacing), strict=True)
+    )
+    return Scan(scan.image[tuple(cut)], scan.label[tuple(cut)], scan.spacing, origin)
