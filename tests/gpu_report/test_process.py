@@ -77,10 +77,15 @@ def test_what_a_finished_one_left_behind_is_ended():
 
 
 def is_running(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    """Whether a process is still there in a while; one that was killed takes a moment to end."""
+    for _ in range(50):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def test_garbage_is_text_afterwards():

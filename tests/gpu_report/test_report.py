@@ -62,9 +62,9 @@ def test_parts_that_fail_hang_and_crash_lose_nothing(tmp_path, write_part):
 def test_one_that_hangs_says_where_and_leaves_the_others_their_time(tmp_path, write_part):
     hangs = write_part("hangs", "work.notebook.note('begun', 1)\ntime.sleep(600)", share=1)
     good = write_part("good", GOOD, share=3)
-    outcomes, content, page, _ = run(tmp_path / "report", hangs, good, minutes=80 / 60)
+    outcomes, content, page, _ = run(tmp_path / "report", hangs, good, minutes=48 / 60)
     assert [outcome.state for outcome in outcomes] == [TIMED_OUT, FINISHED]
-    assert content["parts"][0]["reason"] == "it ran longer than its limit of 20 s and was ended"
+    assert content["parts"][0]["reason"] == "it ran longer than its limit of 12 s and was ended"
     assert [note["name"] for note in content["parts"][0]["notes"]] == ["begun"]
     assert 'part_hangs.py", line 4 in measure' in page
 

@@ -1,11 +1,15 @@
-"""A synthetic data set for the parts that train and predict: crops of phantoms, planned by nnU-Net, at 1 mm."""
+"""What the parts that train and predict need: a SAM file of random weights, and crops of phantoms, planned, at 1 mm."""
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.ndimage import find_objects
 
+from nnunetv2_tpmamba.benchmark.encoder import sam_encoder
+from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.demo.anatomy import LABELS
 from nnunetv2_tpmamba.demo.phantom import Scan, abdomen, write_volume
 from nnunetv2_tpmamba.gpu_report.work import CONFIGURATION, DATASET, Work
@@ -15,6 +19,8 @@ CROP_MM = 140.0  # side of the cubes that are cut out, around the organs; a patc
 
 
 def measure(work: Work) -> None:
+    if not work.setting.small:  # the small trainer reads none
+        write_random_sam(work.sam_file, TPMambaConfig())
     started = time.monotonic()
     write_phantoms(work)
     work.notebook.note(f"{TRAINING + UNSEEN} phantoms", round(time.monotonic() - started, 1), "s")
@@ -31,6 +37,14 @@ def measure(work: Work) -> None:
     started = time.monotonic()
     work.run("nnUNetv2_tpmamba", "preprocess", "-d", DATASET[7:10], "-np", 2)
     work.notebook.note(f"nnUNetv2_tpmamba preprocess of {TRAINING} cases", round(time.monotonic() - started, 1), "s")
+
+
+def write_random_sam(file: Path, config: TPMambaConfig) -> None:
+    """Write an encoder of random weights in the layout of Meta's file."""
+    torch.manual_seed(0)
+    encoder = sam_encoder(config, torch.device("cpu"))
+    state = {f"image_encoder.{name.replace('.mlp.fc', '.mlp.lin')}": x for name, x in encoder.state_dict().items()}
+    torch.save(state, file)
 
 
 def names() -> list[str]:

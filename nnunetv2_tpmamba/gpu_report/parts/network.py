@@ -10,6 +10,7 @@ from nnunetv2_tpmamba.benchmark.peak_memory import PeakMemory, free, held_bytes
 from nnunetv2_tpmamba.benchmark.setting import FLOAT32
 from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.gpu_report.work import Work
+from nnunetv2_tpmamba.networks.ops.implementations import first_line
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 from nnunetv2_tpmamba.trainers.memory import MARGIN, decide_checkpointing, free_bytes, training_step_bytes
 
@@ -22,7 +23,13 @@ def measure(work: Work) -> None:
         compare_precisions(work, name, config)
         free(work.setting.device)
         for checkpointing in (False, True):
-            compare_memory(work, name, replace(config, checkpointing=checkpointing))
+            try:
+                compare_memory(work, name, replace(config, checkpointing=checkpointing))
+            except torch.OutOfMemoryError as error:
+                work.notebook.note(
+                    f"{name}{', checkpointing' if checkpointing else ''}: does not fit", first_line(error)
+                )
+            free(work.setting.device)
     decide(work)
 
 
@@ -79,8 +86,6 @@ def compare_memory(work: Work, name: str, config: TPMambaConfig) -> None:
             work.notebook.check(title, peak < MARGIN * counted, text)
         else:  # a CPU's resident memory holds more than tensors
             work.notebook.note(title, text)
-    del network, optimizer
-    free(setting.device)
 
 
 def decide(work: Work) -> None:

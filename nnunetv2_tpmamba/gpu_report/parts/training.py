@@ -14,26 +14,22 @@ from typing import Any
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.run.run_training import get_trainer_from_args
-from torch import nn
 
 from nnunetv2_tpmamba.benchmark.measure import clock
-from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.gpu_report.work import CONFIGURATION, DATASET, Work
 from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
-from nnunetv2_tpmamba.networks.sam.encoder import build_encoder
 from nnunetv2_tpmamba.trainers.memory import free_bytes, peak_bytes, restart_peak, training_step_bytes
 
 ITERATIONS = {True: 4, False: 200}  # with small sizes or full ones
 BATCHES = {True: 2, False: 16}
-KEPT_FREE = 12  # seconds at the end, to validate and to write the checkpoint
+TO_COUNT_BATCHES = 5  # seconds
+KEPT_FREE = 12  # seconds at the end, to write the checkpoint
 TOLD_EVERY = 10  # iterations
 SMALLEST_SCALE = 1.0  # of the loss; lower means that gradients overflow again and again
 
 
 def measure(work: Work) -> None:
     notebook = work.notebook
-    if not work.setting.small:
-        write_random_sam(work.sam_file, TPMambaConfig())
     started = time.monotonic()
     trainer: Any = get_trainer_from_args(DATASET[7:10], CONFIGURATION, 0, work.trainer, device=work.setting.device)
     trainer.on_train_start()
@@ -50,29 +46,21 @@ def measure(work: Work) -> None:
                 loader._finish()
 
 
-def write_random_sam(file: Path, config: TPMambaConfig) -> None:
-    """Write an encoder of random weights in the layout of Meta's file."""
-    torch.manual_seed(0)
-    encoder = build_encoder(config)
-    for attention in encoder.attentions():
-        for table in (attention.rel_pos_h, attention.rel_pos_w):
-            nn.init.trunc_normal_(table, std=0.02)
-    state = {f"image_encoder.{name.replace('.mlp.fc', '.mlp.lin')}": x for name, x in encoder.state_dict().items()}
-    torch.save(state, file)
-
-
 def batches(work: Work, trainer: Any) -> list[dict]:
-    """Draw augmented batches, and tell how fast they come."""
-    started = time.monotonic()
+    """Draw augmented batches, and tell how fast more of them come once those that were waiting are drawn."""
     drawn = [next(trainer.dataloader_train) for _ in range(BATCHES[work.setting.small])]
-    rate = len(drawn) / (time.monotonic() - started)
+    started, number = time.monotonic(), 0
+    while (seconds := time.monotonic() - started) < TO_COUNT_BATCHES:
+        next(trainer.dataloader_train)
+        number += 1
+    rate = number / seconds
     processes = getattr(trainer.dataloader_train, "num_processes", 1)
     work.notebook.note("augmented batches", round(rate, 2), f"per s, by {processes} processes")
     return drawn
 
 
 def train(work: Work, trainer: Any, drawn: Sequence[dict]) -> None:
-    """Take the iterations, validate once, and leave a checkpoint."""
+    """Take the iterations, leave a checkpoint, and validate once."""
     notebook, device = work.notebook, trainer.device
     shape = tuple(drawn[0]["data"].shape)
     counted = training_step_bytes(trainer.bare_network(), shape, torch.float16 if device.type == "cuda" else None)
@@ -93,11 +81,15 @@ def train(work: Work, trainer: Any, drawn: Sequence[dict]) -> None:
             tell(work, trainer, seconds, losses)
     tell(work, trainer, seconds, losses)
     notebook.check(f"{most} iterations were taken", len(losses) == most, len(losses))
+    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
+    if work.seconds_left() < KEPT_FREE + seconds[0]:  # the network is compiled anew for it
+        notebook.note("a validation step", "not tried, because no time was left")
+        return
     trainer.on_validation_epoch_start()
     with torch.no_grad():
         taken, result = clock(lambda: trainer.validation_step(next(trainer.dataloader_val)), device)
-    notebook.check("a validation step's loss is finite", math.isfinite(float(result["loss"])), round(taken, 3), "s")
-    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
+    notebook.note("a validation step, compiled for it", round(taken, 2), "s")
+    notebook.check("a validation step's loss is finite", math.isfinite(float(result["loss"])))
 
 
 def tell(work: Work, trainer: Any, seconds: Sequence[float], losses: Sequence[float]) -> None:
