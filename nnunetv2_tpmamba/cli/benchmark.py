@@ -133,11 +133,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def report_gpu(args: argparse.Namespace) -> int:
-    """Write the report of a GPU; the exit status is 0 if some part finished and none was interrupted."""
+    """Write the report of a GPU; the exit status is 0 if some part finished."""
     check_alone(args)
     import torch  # takes seconds, so the arguments are checked first
 
-    from nnunetv2_tpmamba.gpu_report.process import FINISHED, INTERRUPTED
+    from nnunetv2_tpmamba.gpu_report.process import FINISHED
     from nnunetv2_tpmamba.gpu_report.report import JSON, LOGS, MARKDOWN, claim, write_report
 
     device = args.device or "cuda"
@@ -156,14 +156,11 @@ def report_gpu(args: argparse.Namespace) -> int:
             log=partial(print, flush=True),
             show=show_progress,
         )
-    states = [outcome.state for outcome in outcomes]
-    print(f"{states.count(FINISHED)} of {len(states)} parts finished")
-    if states:
-        print(
-            f"report: {args.gpu_report / MARKDOWN}\nnumbers: {args.gpu_report / JSON}\nlogs: {args.gpu_report / LOGS}"
-        )
-        print("Please read it and send these files: docs/benchmarks.md says where.")
-    return 0 if FINISHED in states and INTERRUPTED not in states else 1
+    finished = sum(outcome.state == FINISHED for outcome in outcomes)
+    print(f"{finished} of {len(outcomes)} parts finished; please read the report, then send these to the maintainers:")
+    for name in (MARKDOWN, JSON, LOGS):
+        print(args.gpu_report / name)
+    return 0 if finished else 1
 
 
 def check_alone(args: argparse.Namespace) -> None:

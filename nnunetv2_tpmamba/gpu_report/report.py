@@ -57,7 +57,7 @@ def write_report(
     show: Log = lambda text: None,
     parts: Sequence[Part] = PARTS,
 ) -> list[Outcome]:
-    """Run all parts for ``minutes`` together, and write the report into ``folder``; Ctrl-C keeps what is finished.
+    """Run all parts for ``minutes`` together, and write the report into ``folder`` after each of them.
 
     Args:
         folder: made or taken by :func:`claim`.
@@ -67,6 +67,9 @@ def write_report(
         log: is told what happens.
         show: is told how the time passes, many times.
         parts: what to run.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C; the report holds what was found until then.
     """
     folder = folder.absolute()
     work = folder / WORK
@@ -91,7 +94,8 @@ def write_report(
             if interrupted:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
-        log("  interrupted; the finished parts are kept")
+        log(f"  interrupted; what the parts found so far is in {folder / MARKDOWN}")
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return outcomes

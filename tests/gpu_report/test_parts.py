@@ -17,7 +17,7 @@ from nnunetv2_tpmamba.demo.phantom import Scan, write_volume
 from nnunetv2_tpmamba.gpu_report import report
 from nnunetv2_tpmamba.gpu_report.catalogue import PARTS
 from nnunetv2_tpmamba.gpu_report.notebook import Notebook, read_notebook
-from nnunetv2_tpmamba.gpu_report.parts import card, data, network, scan, speed, unit_tests
+from nnunetv2_tpmamba.gpu_report.parts import card, data, network, scan, speed, training, unit_tests
 from nnunetv2_tpmamba.gpu_report.process import FINISHED
 from nnunetv2_tpmamba.gpu_report.work import Work
 from nnunetv2_tpmamba.networks.ops import loop
@@ -82,6 +82,26 @@ def test_doctors_findings_are_checks(work, found, monkeypatch):
         f"doctor: {name}" for name in card.CHECKED if name != "device"
     }
     assert (found()["doctor: device"].passed, found()["doctor: device"].value) == (False, "FAIL: no")
+
+
+def test_graph_breaks_are_found(work, found):
+    from torch._dynamo.utils import counters
+
+    def whole(x):
+        return x + 1
+
+    def broken(x):
+        x = x + 1
+        torch._dynamo.graph_break()
+        return x * 2
+
+    for function, breaks in ((whole, 0), (broken, 1)):
+        torch._dynamo.reset()
+        counters.clear()
+        torch.compile(function, backend="eager")(torch.ones(3))
+        training.tell_of_compilation(work, compiled=True)
+        assert (found()["graph breaks"].value, found()["graph breaks"].passed) == (breaks, breaks == 0)
+        assert found()["graphs"].value == 1 + breaks
 
 
 def test_a_sam_file_of_random_weights_is_one(tmp_path):
