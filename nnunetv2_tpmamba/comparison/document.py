@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ img { max-width: 100%; height: auto; }
 .notes { border-left: 4px solid #c80; background: var(--note); padding: 0.5rem 1rem; }
 @media (max-width: 600px) { .name div { max-width: 9rem; } }
 """  # a table that is cut off on its right has a shadow there
+DASH = "\N{EN DASH}"  # in a cell without a value
 WORDS = 40  # characters from which a cell counts as a sentence, whose lines may be broken
 SMALLEST = 0.7  # a picture on a narrow screen is shrunk to this part of its width at most, and scrolls from there on
 
@@ -87,6 +89,11 @@ class Details:
 
 
 Block = Heading | Paragraph | Notes | Table | Picture | Details
+
+
+def defined(value: float, form: str) -> str:
+    """A formatted number, or a dash for NaN."""
+    return DASH if math.isnan(value) else format(value, form)
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:

@@ -4,11 +4,9 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from .document import Block, Details, Heading, Paragraph, Table
+from .document import DASH, Block, Details, Heading, Paragraph, Table
 from .metrics import PREDICTION_ML, TRUTH_ML
 from .results import Group, Results
-
-NONE = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Failures:
         kinds = [f"missed in {self.missed} of {self.present}"] * (self.missed > 0)
         if self.invented:
             kinds.append(f"invented in {self.invented} of {self.absent} (up to {self.invented_ml:.2g} ml)")
-        return ", ".join(kinds) or NONE
+        return ", ".join(kinds) or DASH
 
 
 def failures(results: Results, method: str, group: Group, name: str) -> Failures:
@@ -69,7 +67,7 @@ def failure_blocks(results: Results) -> list[Block]:
     volumes: list[Block] = []
     for group in results.groups:
         found = failures_of_group(results, group)
-        failed = [name for name in results.classes if any(str(of[name]) != NONE for of in found.values())]
+        failed = [name for name in results.classes if any(str(of[name]) != DASH for of in found.values())]
         blocks.append(Heading(group.named, 3))
         if failed:
             blocks.append(Table(["", *failed], [[m, *(str(of[name]) for name in failed)] for m, of in found.items()]))
@@ -90,4 +88,4 @@ EXPLANATION = (
 
 def volume_error(of: Failures) -> str:
     """Median and worst error in percent."""
-    return NONE if math.isnan(of.median_error) else f"{of.median_error:+.0%} (worst {of.worst_error:+.0%})"
+    return DASH if math.isnan(of.median_error) else f"{of.median_error:+.0%} (worst {of.worst_error:+.0%})"

@@ -2,13 +2,12 @@
 
 import math
 
-from .document import Block, Details, Heading, Paragraph, Table
+from .document import DASH, Block, Details, Heading, Paragraph, Table, defined
 from .families import PRIMARY, Comparisons, Family, Key, compare_all
 from .metrics import METRICS, Metric
 from .results import Group, Results
 from .statistics import MOST_EXACT, MOST_PERMUTED, Paired
 
-UNDEFINED = "\N{EN DASH}"
 MEASURES = ["verdict", "n", "mean (baseline)", "mean difference", "median", "win/tie/loss", "rank-biserial", "p"]
 MEASURES += ["corrected p"]
 
@@ -53,7 +52,7 @@ EXPLANATION = (
     "approximation above. Corrected p: Holm's method over all p of the family. Verdict: by the corrected p. "
     "That no difference is shown does not prove that there is none; where ranks and mean point to different "
     "methods, look at the single cases. All this says what other test cases would show, not what a second "
-    f"training of the same method would. {UNDEFINED}: not defined."
+    f"training of the same method would. {DASH}: not defined."
 )
 """How the numbers of the tables are computed, and what they leave open."""
 
@@ -124,8 +123,8 @@ def measures(family: Family[Key], key: Key, form: str) -> list[str]:
     return [
         family.verdict(key),
         str(pair.n),
-        "{} ({})".format(*means) if pair.n else UNDEFINED,
-        defined(pair.mean, f"+{form}") + (f" ({low} to {high})" if UNDEFINED not in (low, high) else ""),
+        "{} ({})".format(*means) if pair.n else DASH,
+        defined(pair.mean, f"+{form}") + (f" ({low} to {high})" if DASH not in (low, high) else ""),
         defined(pair.median, f"+{form}"),
         f"{pair.wins}/{pair.ties}/{pair.losses}",
         defined(pair.rank_biserial if pair.n else math.nan, "+.2f"),
@@ -137,8 +136,3 @@ def measures(family: Family[Key], key: Key, form: str) -> list[str]:
 def p_value(p: float) -> str:
     """A p in three digits, or two where it is small."""
     return defined(p, ".3g" if p >= 0.001 else ".1e")
-
-
-def defined(value: float, form: str) -> str:
-    """A formatted number, or a dash for NaN."""
-    return UNDEFINED if math.isnan(value) else format(value, form)

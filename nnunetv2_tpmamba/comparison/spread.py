@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .document import Block, Heading, Table
+from .document import DASH, Block, Heading, Table, defined
 from .metrics import METRICS, Metric
-from .paired_tables import UNDEFINED, defined
 from .results import MEAN, Group, Results, nanmean
 from .statistics import DIGITS, t_interval
 
@@ -80,7 +79,7 @@ EXPLANATION = (
     "are never mixed: how much one test case differs from the next (over cases), how much the choice of the training "
     "cases matters (over draws, which have the same test cases), and how much the luck of a training does (over "
     "repeats of the same training). In brackets: of how many. The deviation over draws holds the luck of the trainings "
-    f"too, which only repeats can tell apart. {UNDEFINED}: fewer than two."
+    f"too, which only repeats can tell apart. {DASH}: fewer than two."
 )
 
 
@@ -96,7 +95,7 @@ def spread_table(results: Results, metric: Metric) -> Table:
                     method,
                     group.title,
                     defined(of.mean, metric.form),
-                    UNDEFINED if UNDEFINED in (low, high) else f"{low} to {high}",
+                    DASH if DASH in (low, high) else f"{low} to {high}",
                     *(shown(each, metric.form) for each in (of.cases, of.draws, of.repeats)),
                 ]
             )
@@ -105,4 +104,4 @@ def spread_table(results: Results, metric: Metric) -> Table:
 
 def shown(deviation: Deviation, form: str) -> str:
     """A deviation with the number of its values, or a dash."""
-    return UNDEFINED if math.isnan(deviation.deviation) else f"{deviation.deviation:{form}} ({deviation.n})"
+    return DASH if math.isnan(deviation.deviation) else f"{deviation.deviation:{form}} ({deviation.n})"

@@ -1,11 +1,9 @@
 """The paper's printed numbers beside those of a study, where the data set has BTCV's organs."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
-from nnunetv2_tpmamba.comparison.document import Block, Heading, Paragraph, Table
-from nnunetv2_tpmamba.comparison.paired_tables import UNDEFINED
+from nnunetv2_tpmamba.comparison.document import DASH, Block, Heading, Paragraph, Table, defined
 from nnunetv2_tpmamba.comparison.results import MEAN, Group, Results
 from nnunetv2_tpmamba.trainers import catalogue
 from nnunetv2_tpmamba.trainers.paper import ORGANS, REVISITED, organs_of_table_1
@@ -61,11 +59,11 @@ def lines_of_group(
             continue
         row = rows[method]
         single = printed_organs(row, group.training_cases)
-        printed = [f"{single[organs[name]]:.1f}" if single else UNDEFINED for name in results.classes]
+        printed = [f"{single[organs[name]]:.1f}" if single else DASH for name in results.classes]
         measured = results.of_group(method, group, "Dice")
         here = [measured[name].mean for name in (MEAN, *results.classes)]
         lines.append([f"{row.name}, printed", f"{mean:.1f}", *printed])
-        lines.append([f"{row.name}, here", *(UNDEFINED if math.isnan(dice) else f"{100 * dice:.1f}" for dice in here)])
+        lines.append([f"{row.name}, here", *(defined(100 * dice, ".1f") for dice in here)])
     return lines
 
 
