@@ -79,7 +79,7 @@ EXPLANATION = (
     "are never mixed: how much one test case differs from the next (over cases), how much the choice of the training "
     "cases matters (over draws, which have the same test cases), and how much the luck of a training does (over "
     "repeats of the same training). In brackets: of how many. The deviation over draws holds the luck of the trainings "
-    f"too, which only repeats can tell apart. {DASH}: fewer than two."
+    f"too, which only repeats can tell apart. {DASH}: fewer than two, or all equal."
 )
 
 

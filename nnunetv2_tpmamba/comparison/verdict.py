@@ -7,7 +7,7 @@ from .failures import failures_of_group
 from .families import PRIMARY, compare_all, counted
 from .metrics import METRICS
 from .results import MEAN, Results
-from .statistics import LEVEL
+from .statistics import DIGITS, LEVEL
 
 FEW = 3  # names in a sentence; more are counted
 
@@ -28,11 +28,13 @@ def ahead(results: Results) -> str:
         if not known:
             parts.append(f"{where} nothing can be scored")
             continue
-        best = max(known, key=known.__getitem__)
-        text = f"{where} {best} has the highest mean {PRIMARY}, {shown(known[best])}"
+        highest = max(known.values())
+        best = [method for method, mean in known.items() if round(highest - mean, DIGITS) == 0]
+        has = "has" if len(best) == 1 else "share"
+        text = f"{where} {listed(best)} {has} the highest mean {PRIMARY}, {shown(highest)}"
         if len(results.methods) == 1:
-            text = f"{where} {best} has a mean {PRIMARY} of {shown(known[best])}"
-        elif best != first:
+            text = f"{where} {first} has a mean {PRIMARY} of {shown(highest)}"
+        elif first not in best:
             text += f" (the baseline {first}: {shown(means[first])})"
         parts.append(text)
     sentence = "; ".join(parts)
@@ -49,8 +51,10 @@ def carried(results: Results) -> str:
     if claimed:
         named = listed(f"{method} {family.verdict((method, group))} on {group}" for method, group in claimed)
         return f"Of {of}, these show a difference (p corrected for their number below {LEVEL}): {named}."
-    if not family.tests or all(not best < LEVEL for best in family.at_best.values()):
-        return f"So few cases cannot show any difference in {of}, however large it is."
+    if not any(pair.wins + pair.losses for pair in family.comparisons.values()):
+        return f"No case differs in {of}."
+    if all(not best < LEVEL for best in family.at_best.values()):
+        return f"So few differing cases cannot show any difference in {of}, however large it is."
     return f"None of {of} shows a difference (p corrected for their number), which does not prove that there is none."
 
 
@@ -63,16 +67,19 @@ def limits(results: Results) -> str:
         if any(of.missed or of.invented for of_group in found for of in of_group[method].values())
     ]
     missed = f"Structures were missed or invented by {listed(failing)}"
-    repeats = len(results.repeats)
-    parts = [
-        missed if failing else "No structure was missed or invented",
-        f"every training was made {repeats} times"
-        if repeats > 1
-        else "every training was made once, so what a second one would give is not known",
-    ]
+    parts = [missed if failing else "No structure was missed or invented", how_often(results)]
     if results.notes:
         parts.append(f"read the {counted(len(results.notes), 'note')} below before you believe the numbers")
     return "; ".join(parts) + "."
+
+
+def how_often(results: Results) -> str:
+    """How often each training was made, and what that leaves open."""
+    if not any(fold for _, fold, _ in results.scores):
+        return "folders of predictions do not say what a second training of each method would give"
+    if (repeats := len(results.repeats)) > 1:
+        return f"every training was made {repeats} times"
+    return "every training was made once, so what a second one would give is not known"
 
 
 def shown(mean: float) -> str:

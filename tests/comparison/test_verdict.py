@@ -40,14 +40,32 @@ def test_a_difference_that_the_cases_carry_is_claimed():
 
 def test_the_same_difference_in_three_cases_is_not():
     _, carried, _ = sentences({"A": [0.1, 0.2, 0.3], "B": [0.5, 0.7, 0.9]})
-    assert carried == "So few cases cannot show any difference in 1 comparison with the baseline, however large it is"
+    few = "So few differing cases cannot show any difference"
+    assert carried == f"{few} in 1 comparison with the baseline, however large it is"
 
 
 def test_more_comparisons_ask_for_more_cases():
     cases = [0.5 + 0.01 * i for i in range(6)]
     dice = {"A": cases} | {name: [value + 0.1 for value in cases] for name in "BCDEFG"}
     assert "significantly" in sentences({name: dice[name] for name in "AB"})[1]
-    assert sentences(dice)[1].startswith("So few cases cannot show any difference in 6 comparisons")
+    assert sentences(dice)[1].startswith("So few differing cases cannot show any difference in 6 comparisons")
+
+
+def test_equal_methods_are_neither_ahead_nor_called_too_few_cases():
+    cases = [0.5 + 0.01 * i for i in range(24)]
+    ahead, carried, _ = sentences({"A": cases, "B": cases, "C": [value - 0.1 for value in cases]})
+    assert ahead == "On 24 training cases A, B share the highest mean Dice, 0.615"
+    assert "C significantly worse" in carried
+    ahead, carried, _ = sentences({"A": cases, "B": cases[::-1]})  # equal means of unequal cases
+    assert ahead.startswith("On 24 training cases A, B share the highest")
+    assert carried.startswith("None of 1 comparison")
+    _, carried, _ = sentences({"A": cases, "B": cases})
+    assert carried == "No case differs in 1 comparison with the baseline"
+
+
+def test_of_folders_no_number_of_trainings_is_claimed():
+    *_, limits = sentences({"A": [0.5], "B": [0.6]}, groups=(Group("all cases", ("",)),))
+    assert limits.endswith("folders of predictions do not say what a second training of each method would give")
 
 
 def test_no_difference_proves_nothing():
