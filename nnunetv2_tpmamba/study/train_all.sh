@@ -24,7 +24,7 @@ forward() { # to the running training, whose process is $!
     kill -s "$1" "${!:-}" 2>/dev/null
 }
 trap 'forward USR1' USR1
-trap 'forward TERM' TERM INT
+trap 'forward TERM' TERM INT HUP
 
 is_finished() {
     local folder="$nnUNet_results/${folders[$1]}"
@@ -33,9 +33,12 @@ is_finished() {
 
 train() {
     if [ -n "$signal" ]; then return "$preempted"; fi
-    eval "exec env ${trainings[$1]}" &
+    set -m # the training is a process group of its own, which a terminal's Ctrl-C does not reach
+    eval "exec env ${trainings[$1]}" </dev/null &
+    set +m
     local process=$! status
     while wait "$process"; status=$?; kill -0 "$process" 2>/dev/null; do :; done # a signal ends wait, not the training
+    if [ -n "$signal" ]; then kill -s KILL -- "-$process" 2>/dev/null; fi # workers that stock nnU-Net leaves behind
     return "$status"
 }
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nnunetv2_tpmamba.config import PREEMPTED
@@ -70,6 +71,7 @@ class Trainings:
             text=True,
             # a shell in the background ignores SIGINT, and bash cannot trap what was ignored when it began
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            start_new_session=True,
         )
 
     def run(self, text, **more):
@@ -77,14 +79,18 @@ class Trainings:
         self.output, _ = process.communicate(timeout=60)
         return self.record.read_text().splitlines(), process.returncode
 
-    def run_and_send(self, text, *signals, **more):
-        """Send signals to the script once the first training runs, each after the former has arrived."""
+    def run_and_send(self, text, *signals, to_group=False, **more):
+        """Send signals to the script once the first training runs, each after the former has arrived.
+
+        Args:
+            to_group: to the whole group of processes, as a terminal does at Ctrl-C.
+        """
         process = self.start(text, **more)
         for number, each in enumerate(signals, 1):
             while len(self.record.read_text().splitlines()) < number:
                 time.sleep(0.02)
             time.sleep(0.1)  # until the training has set its traps
-            os.kill(process.pid, each)
+            (os.killpg if to_group else os.kill)(process.pid, each)
         self.output, _ = process.communicate(timeout=60)
         return self.record.read_text().splitlines(), process.returncode
 
@@ -218,11 +224,28 @@ def test_a_job_that_cannot_be_queued_again_says_so(trainings):
     assert "job 12_1 could not be queued again; submit this script again" in trainings.output
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_outside_slurm_ends_the_script_after_the_training_has_saved(trainings, sent):
     trainings.command("nnUNetv2_train", WAITS)
     assert trainings.run_and_send(SCRIPT, sent) == ([ALL[0], "TERM"], PREEMPTED)
     assert "stopped by a signal; run this script again to continue" in trainings.output
+
+
+def test_the_ctrl_c_of_a_terminal_reaches_a_training_as_sigterm_alone(trainings):
+    trainings.command("nnUNetv2_train", "trap 'echo INT >> \"$RECORD\"' INT\n" + WAITS)
+    assert trainings.run_and_send(SCRIPT, signal.SIGINT, to_group=True) == ([ALL[0], "TERM"], PREEMPTED)
+
+
+def test_workers_that_a_stopped_training_leaves_behind_are_ended(trainings):
+    trainings.command("nnUNetv2_train", 'sleep 1000 & echo "$!" >> "$RECORD"\n' + WAITS)
+    (_, worker, _), status = trainings.run_and_send(SCRIPT, signal.SIGTERM)
+    assert status == PREEMPTED
+    for _ in range(200):
+        if not psutil.pid_exists(int(worker)) or psutil.Process(int(worker)).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    os.kill(int(worker), signal.SIGKILL)
+    pytest.fail("the worker outlives the script")
 
 
 def test_a_second_signal_reaches_the_training_too(trainings):
