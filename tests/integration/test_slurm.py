@@ -75,7 +75,7 @@ def test_an_array_goes_on_after_preemption_and_failures(slurm, environment, tmp_
 
     slurm.run("scancel", "--batch", "--signal=USR1", first)
     wait_until(lambda: progress(FIRST).state == "stopped", LONG)
-    assert progress(FIRST).message.startswith("Stopped by SIGUSR1 in epoch 1; checkpoint_latest.pth holds the 1 epochs")
+    assert progress(FIRST).message.startswith("Stopped by SIGUSR1 in epoch 1; checkpoint_latest.pth holds the 1 epoch ")
     wait_until(lambda: slurm.state(first) in ("PENDING", "RUNNING") and slurm.fact(first, "Restarts") == "1", LONG)
 
     for task in (FAILS, FAILS_TOO):
@@ -105,7 +105,7 @@ def test_slurms_own_preemption_costs_the_running_epoch_only(slurm, environment, 
     (tmp_path / "urgent.sh").write_text("#!/bin/sh\nsleep 1\n")
     urgent = slurm.submit(tmp_path / "urgent.sh", "--partition=high", "--exclusive", **environment)
     wait_until(lambda: slurm.state(urgent) == "COMPLETED", LONG)
-    assert progress(FIRST).message.startswith("Stopped by SIGTERM in epoch 1; checkpoint_latest.pth holds the 1 epochs")
+    assert progress(FIRST).message.startswith("Stopped by SIGTERM in epoch 1; checkpoint_latest.pth holds the 1 epoch ")
     (tmp_path / "gate").touch()
     wait_until(lambda: progress(FIRST).state == "finished", LONG)
     assert slurm.fact(task, "Restarts") == "1"
@@ -117,7 +117,7 @@ def test_a_cancelled_task_saves_and_stays_cancelled(slurm, environment, tmp_path
     waits_in_its_second_epoch(FIRST)
     slurm.run("scancel", task)
     wait_until(lambda: progress(FIRST).state == "stopped", LONG)
-    assert progress(FIRST).message.startswith("Stopped by SIGTERM in epoch 1; checkpoint_latest.pth holds the 1 epochs")
+    assert progress(FIRST).message.startswith("Stopped by SIGTERM in epoch 1; checkpoint_latest.pth holds the 1 epoch ")
     wait_until(lambda: slurm.state(task) == "CANCELLED", LONG)
     time.sleep(8)  # longer than a task that is queued again would wait
     assert slurm.state(task) == "CANCELLED"
