@@ -103,7 +103,8 @@ class Comparisons:
 
     Args:
         with_baseline: every method but the first with the first, in every group, by the mean over classes; the keys are
-            method and title of the group. Of Dice this family is the confirmatory one.
+            method and title of the group. Of Dice this family is the confirmatory one, unless the results are
+            interim.
         by_structure: the same by single classes; the keys are method, title of the group and class. Empty of one class.
         all_pairs: every method with every earlier one, by the mean over classes; the keys are the earlier method, the
             later one and the title of the group. Empty of fewer than three methods.
@@ -120,11 +121,12 @@ class Comparisons:
 def compare_all(results: Results, metric: str) -> Comparisons:
     """Compare the methods by a metric: with the first one, structure by structure, and in all pairs."""
     baseline, *others = results.methods
+    claims = metric == PRIMARY and not results.interim
     scores = {group.title: CaseScores.of(results, group, metric) for group in results.groups}
     classes = results.classes if len(results.classes) > 1 else ()
     pairs = list(combinations(results.methods, 2)) if len(others) > 1 else []
     return Comparisons(
-        Family({(m, g): of.compare(m, baseline) for m in others for g, of in scores.items()}, metric == PRIMARY),
+        Family({(m, g): of.compare(m, baseline) for m in others for g, of in scores.items()}, claims),
         Family({(m, g, c): of.compare(m, baseline, c) for c in classes for m in others for g, of in scores.items()}),
         Family({(a, b, g): of.compare(b, a) for a, b in pairs for g, of in scores.items()}),
         {title: of.ranks() for title, of in scores.items()},

@@ -27,6 +27,7 @@ class Gathered:
         reference: folder of the truth.
         description: the content of ``dataset.json``.
         dataset_name: nnU-Net's; empty for plain folders.
+        interim: a part of a study that is not finished, see :class:`~.results.Results`.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Gathered:
     reference: Path
     description: Mapping[str, Any]
     dataset_name: str = ""
+    interim: bool = False
 
 
 def gather_trainings(

@@ -28,11 +28,19 @@ def case_by_case(results: Results) -> list[Block]:
 
 def claims(results: Results) -> str:
     """What the tables may claim, in words; no word here is one that a claim uses."""
+    confirmatory = (
+        "The study is not finished, so no table claims a difference: the comparisons that are still to come are not "
+        "corrected for, and who looks at a growing study several times finds a false difference more often. All "
+    )
+    if not results.interim:
+        confirmatory = (
+            f"Only the table of {PRIMARY} claims differences: its p are corrected together, for all methods and "
+            "groups, so that of reports on methods that do not differ at most 5 % claim any. The other "
+        )
     return (
-        f"Each test case with one method against the same case with {results.methods[0]}, the baseline. Only the "
-        f"table of {PRIMARY} claims differences: its p are corrected together, for all methods and groups, so that "
-        "of reports on methods that do not differ at most 5 % claim any. The other tables are exploratory: the p of "
-        "each metric are corrected together (of single structures, of all pairs), but not for the number of tables."
+        f"Each test case with one method against the same case with {results.methods[0]}, the baseline. {confirmatory}"
+        "tables are exploratory: the p of each metric are corrected together (of single structures, of all pairs), but "
+        "not for the number of tables."
     )
 
 

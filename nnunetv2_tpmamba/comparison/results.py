@@ -55,6 +55,9 @@ class Results:
         runs: every method has every fold, as often as every other.
         scores: of each training by case; the same cases for all trainings of a fold.
         notes: sentences that a reader has to know before believing the numbers.
+        interim: a part of a study that is not finished. It may claim no difference: the correction would leave out the
+            comparisons that are still to come, and who looks at a growing study several times finds a false difference
+            more often than once in 20 studies.
     """
 
     title: str
@@ -65,6 +68,7 @@ class Results:
     runs: Mapping[Key, Run]
     scores: Mapping[Key, Mapping[str, Scores]]
     notes: tuple[str, ...] = ()
+    interim: bool = False
 
     @property
     def repeats(self) -> range:

@@ -52,6 +52,7 @@ def score_runs(gathered: Gathered, tolerance: Mapping[str, float], processes: in
         {(run.method, run.fold, run.repeat): run for run in gathered.runs},
         scores,
         (*gathered.notes, *notes, *elsewhere(pairs)),
+        gathered.interim,
     )
 
 

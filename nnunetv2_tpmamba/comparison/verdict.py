@@ -55,6 +55,8 @@ def carried(results: Results) -> str:
         return f"No case differs in {of}."
     if all(not best < LEVEL for best in family.at_best.values()):
         return f"So few differing cases cannot show any difference in {of}, however large it is."
+    if results.interim:
+        return f"The study is not finished, so nothing is claimed of {of} yet."
     return f"None of {of} shows a difference (p corrected for their number), which does not prove that there is none."
 
 

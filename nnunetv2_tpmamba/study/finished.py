@@ -53,7 +53,7 @@ def gather_finished(folder: Path, now: float) -> Gathered:
     size = f"{len(part.rows)} of {len(study.rows)} rows, {len(part.folds)} of {len(study.folds)} folds"
     size += f", {part.repeats} of {study.repeats} repeats" if study.repeats > 1 else ""
     notes = (*part.left_out, *status.missing, *gathered.notes)
-    return replace(gathered, title=f"{study.dataset}: {size}", notes=notes)
+    return replace(gathered, title=f"{study.dataset}: {size}", notes=notes, interim=bool(part.left_out))
 
 
 def largest_finished(study: Study, finished: Collection[Training]) -> Finished:

@@ -3,13 +3,14 @@
 import pytest
 
 from nnunetv2_tpmamba.comparison.metrics import METRICS, PREDICTION_ML, TRUTH_ML
+from nnunetv2_tpmamba.comparison.paired_tables import case_by_case
 from nnunetv2_tpmamba.comparison.results import Group, Results
 from nnunetv2_tpmamba.comparison.verdict import listed, verdict
 
 FOLD = (Group("24 training cases", ("0",), 24),)
 
 
-def make_results(dice, groups=FOLD, notes=(), repeats=1, missed=()):
+def make_results(dice, groups=FOLD, notes=(), repeats=1, missed=(), interim=False):
     """``dice``: of each method, of each case; ``missed`` are methods whose predictions are empty."""
     scores = {
         (method, fold, 1 + repeat): {
@@ -22,7 +23,7 @@ def make_results(dice, groups=FOLD, notes=(), repeats=1, missed=()):
         for fold in [fold for group in groups for fold in group.folds]
         for repeat in range(repeats)
     }
-    return Results("", tuple(dice), ("liver",), {}, groups, {}, scores, notes)
+    return Results("", tuple(dice), ("liver",), {}, groups, {}, scores, notes, interim)
 
 
 def sentences(*arguments, **options):
@@ -36,6 +37,18 @@ def test_a_difference_that_the_cases_carry_is_claimed():
     assert carried.endswith("below 0.05): B significantly better on 24 training cases")
     once = "every training was made once, so what a second one would give is not known"
     assert limits == f"No structure was missed or invented; {once}"
+
+
+def test_before_a_study_is_finished_nothing_is_claimed():
+    cases = [0.5 + 0.01 * i for i in range(10)]
+    dice = {"A": cases, "B": [value + 0.1 for value in cases]}
+    assert "significantly" in verdict(make_results(dice))
+    results = make_results(dice, interim=True)
+    assert "The study is not finished, so nothing is claimed of 1 comparison with the baseline yet." in verdict(results)
+    blocks = str(case_by_case(results))
+    assert "no table claims a difference" in blocks
+    assert "better, exploratory" in blocks
+    assert "significantly" not in verdict(results) + blocks
 
 
 def test_the_same_difference_in_three_cases_is_not():
