@@ -84,7 +84,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 def plan(args: argparse.Namespace) -> int:
     from nnunetv2_tpmamba.study import estimate
     from nnunetv2_tpmamba.study.few_shot_splits import draw_folds, write_splits
-    from nnunetv2_tpmamba.study.plan import STUDY, Study, check_plan, write_study
+    from nnunetv2_tpmamba.study.plan import STUDY, Study, check_plan, plans_folds, write_study
     from nnunetv2_tpmamba.study.rows import check_needs, check_plans, trainers_of
     from nnunetv2_tpmamba.study.script import training_script
     from nnunetv2_tpmamba.study.status import check_results
@@ -103,7 +103,7 @@ def plan(args: argparse.Namespace) -> int:
         check_plan(folder, study)
     check_results(folder, study)
 
-    write_splits(folder, folds, args.seed, log=print)
+    write_splits(folder, folds, args.seed, log=print, restore=plans_folds(folder, folds))
     write_study(folder, study)
     args.script.write_text(script, encoding="utf-8")
     print_folds(folds, study.rows)

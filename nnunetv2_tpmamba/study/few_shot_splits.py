@@ -104,7 +104,9 @@ def resolve_test_cases(test: Sequence[str], classes: Mapping[str, Collection[str
     return choose_test(classes, number_of_test_cases(number, len(classes)), seed)
 
 
-def write_splits(folder: Path, folds: Sequence[Fold], seed: int, log: Callable[[str], None]) -> None:
+def write_splits(
+    folder: Path, folds: Sequence[Fold], seed: int, log: Callable[[str], None], restore: bool = False
+) -> None:
     """Write ``splits_final.json``, the protocol and the table; keep earlier splits as a backup.
 
     Args:
@@ -112,6 +114,8 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int, log: Callable[[
         folds: the folds, in order.
         seed: what the folds were drawn with, for the protocol.
         log: receives what the user should know.
+        restore: the present results are known to be on these folds, so a ``splits_final.json`` that was deleted is
+            written again.
 
     Raises:
         FileExistsError: there are results for other splits; nothing was changed.
@@ -120,10 +124,12 @@ def write_splits(folder: Path, folds: Sequence[Fold], seed: int, log: Callable[[
     path, protocol = folder / SPLITS, folder / PROTOCOL
     with locked_split(folder, log):
         if not holds_splits(path, folds):
-            if trained := folds_with_results(folder.name):
+            trained = [] if restore and not path.exists() else folds_with_results(folder.name)
+            if trained:
+                splits = "the present splits" if path.exists() else f"splits that are gone ({path} is missing)"
                 raise FileExistsError(
-                    f"there are results for the present splits: {', '.join(map(str, trained))}; move these elsewhere, "
-                    "or copy the dataset to another id. Nothing was changed"
+                    f"there are results for {splits}: {', '.join(map(str, trained))}; move these elsewhere, or copy "
+                    "the dataset to another id. Nothing was changed"
                 )
             if path.is_file():
                 log(f"{path} was there; it is kept as {back_up(path).name}")

@@ -1,7 +1,7 @@
 """The plan of a study, ``study.json`` beside the splits: which rows train which folds, how often, and with what."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from itertools import product
@@ -109,6 +109,14 @@ def read_study(folder: Path) -> Study:
             f"{path} is damaged ({type(error).__name__}: {error}); delete it and give the command that planned the "
             "study again, which keeps the trainings"
         ) from error
+
+
+def plans_folds(folder: Path, folds: Sequence[Fold]) -> bool:
+    """Whether the study of a dataset is on these folds."""
+    try:
+        return read_study(folder).folds == tuple(folds)
+    except (FileNotFoundError, ValueError):  # absent, or damaged
+        return False
 
 
 def check_plan(folder: Path, study: Study) -> None:

@@ -75,6 +75,21 @@ def test_the_splits_are_those_of_fewshot(plan, run, folder):
     assert [file.read_bytes() for file in files] == before
 
 
+def test_deleted_splits_are_written_again_for_the_same_study_only(plan, folder, tmp_path):
+    plan(DEMO, *FEW, "--seed", 4)
+    study, splits = read_study(folder), folder / "splits_final.json"
+    before = splits.read_bytes()
+    training = study.trainings()[0]
+    finish(tmp_path / "results" / study.folder(training), training.fold.val)
+    splits.unlink()
+    plan(DEMO, *FEW, "--seed", 4)
+    assert splits.read_bytes() == before
+    splits.unlink()
+    (folder / "study.json").unlink()
+    assert "there are results for splits that are gone" in plan(DEMO, *FEW, "--seed", 4, status=1)
+    assert not splits.exists()
+
+
 def test_repeats_have_folders_of_their_own(plan, folder, tmp_path):
     assert "4 trainings: 1 rows x 2 folds x 2 repeats" in plan(DEMO, "-n", 1, "--draws", 1, "--repeats", 2)
     study = read_study(folder)
