@@ -127,9 +127,10 @@ def write_splits(
             trained = [] if restore and not path.exists() else folds_with_results(folder.name)
             if trained:
                 splits = "the present splits" if path.exists() else f"splits that are gone ({path} is missing)"
+                planned = f"if all of them are on the planned folds, delete {path}; else " if restore else ""
                 raise FileExistsError(
-                    f"there are results for {splits}: {', '.join(map(str, trained))}; move these elsewhere, or copy "
-                    "the dataset to another id. Nothing was changed"
+                    f"there are results for {splits}: {', '.join(map(str, trained))}; {planned}move these elsewhere, "
+                    "or copy the dataset to another id. Nothing was changed"
                 )
             if path.is_file():
                 log(f"{path} was there; it is kept as {back_up(path).name}")

@@ -84,6 +84,10 @@ def test_deleted_splits_are_written_again_for_the_same_study_only(plan, folder, 
     splits.unlink()
     plan(DEMO, *FEW, "--seed", 4)
     assert splits.read_bytes() == before
+    splits.write_text("[]")
+    message = plan(DEMO, *FEW, "--seed", 4, status=1)
+    assert "results for the present splits" in message
+    assert f"if all of them are on the planned folds, delete {splits}; else move these elsewhere" in message
     splits.unlink()
     (folder / "study.json").unlink()
     assert "there are results for splits that are gone" in plan(DEMO, *FEW, "--seed", 4, status=1)
