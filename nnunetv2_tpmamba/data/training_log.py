@@ -10,7 +10,7 @@ PEAK_MEMORY = re.compile(r"Peak memory: (\d+(?:\.\d+)?) GB")
 PREDICTION_PEAK_MEMORY = re.compile(r"Peak memory of prediction: (\d+(?:\.\d+)?) GB")
 ENVIRONMENT = re.compile(r"Environment: (\{.*\})")
 VALIDATION = re.compile(
-    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?): +(predicting|Validation complete)\b", re.MULTILINE
+    r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?): +(predicting|Validation complete)\b(.*)", re.MULTILINE
 )
 """nnU-Net's lines before it predicts a case of the final validation, and when all of them are evaluated."""
 
@@ -67,13 +67,15 @@ def read_prediction_seconds(log: str) -> list[float]:
     A case ends where the next begins. Its label map is written meanwhile by other processes, and the next case waits
     only where these have too much to do.
     """
-    begun: list[datetime] = []
+    begun: dict[str, datetime] = {}
     complete: list[datetime] = []
-    for time, event in VALIDATION.findall(log):
+    for time, event, case in VALIDATION.findall(log):
         if event == "predicting":
-            begun.append(datetime.fromisoformat(time))
+            if case in begun:  # the validation was stopped, and begins anew
+                begun = {}
+            begun[case] = datetime.fromisoformat(time)
         else:
-            complete, begun = begun, []
+            complete, begun = list(begun.values()), {}
     return [(end - start).total_seconds() for start, end in pairwise(complete)]
 
 

@@ -9,6 +9,7 @@ from nnunetv2_tpmamba.data.training_log import (
     read_environment,
     read_peak_memory,
     read_prediction_peak_memory,
+    read_prediction_seconds,
 )
 
 
@@ -28,6 +29,17 @@ def test_the_largest_peak_counts():
 @pytest.mark.parametrize("log", ["", "Epoch 0", "Peak memory: . GB\nPeak memory: GB"])
 def test_a_log_without_a_peak(log):
     assert read_peak_memory(log) is None
+
+
+def test_a_validation_that_was_stopped_counts_from_its_new_beginning():
+    begun = [("10:00:00", "a"), ("10:00:05", "b")], [("12:00:00", "a"), ("12:00:03", "b"), ("12:00:07", "c")]
+    stopped, whole = (
+        "".join(f"2026-11-25 {time}.5: predicting case {case} \n" for time, case in times) for times in begun
+    )
+    complete = "2026-11-25 12:00:09.5: Validation complete \n"
+    assert read_prediction_seconds(stopped + whole + complete) == [3, 4]
+    assert read_prediction_seconds(whole + complete + stopped) == [3, 4]
+    assert read_prediction_seconds(stopped) == []
 
 
 def test_an_environment_that_is_written_is_read():
