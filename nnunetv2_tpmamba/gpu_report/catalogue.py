@@ -32,7 +32,7 @@ def _part(name: str, title: str, share: float, needs: str = "") -> Part:
 PARTS = (
     _part("card", "The card, its driver, and the checks of nnUNetv2_tpmamba doctor", 40),
     _part("scan", "The selective scan's kernels against the reference, and their times", 40),
-    _part("data", "A SAM file of random weights, and a synthetic data set with nnU-Net's plans, at 1 mm", 55),
+    _part("data", "A SAM file of random weights, and a synthetic data set with nnU-Net's plans, at 1 mm", 80),
     _part("training", "200 compiled iterations of the paper's trainer, with a SAM file of random weights", 140, "data"),
     _part("prediction", "nnUNetv2_predict with the model of the training", 35, "training"),
     _part("network", "The full-size network: fp16 against float32, and memory by count and for real", 30),

@@ -2,7 +2,12 @@
 
 import getpass
 import json
+import subprocess
+import sys
+import time
+from contextlib import suppress
 
+import psutil
 import pytest
 import torch
 
@@ -81,6 +86,28 @@ def test_ctrl_c_keeps_the_finished_parts(tmp_path, write_part, monkeypatch):
     assert not content["complete"]
     assert page.startswith("# GPU report, not finished")
     assert not (folder / report.WORK).exists()
+
+
+def test_a_killed_report_leaves_no_part_running(tmp_path, write_part):
+    started = tmp_path / "started"
+    part = write_part("long", f"open({str(started)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    code = f"""
+from pathlib import Path
+from nnunetv2_tpmamba.gpu_report.catalogue import Part
+from nnunetv2_tpmamba.gpu_report.report import claim, write_report
+folder = Path({str(tmp_path / "report")!r})
+claim(folder, print)
+write_report(folder, 9, "cpu", small=True, parts=[{part!r}])
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not (started.is_file() and started.read_text()):
+            assert process.poll() is None
+            time.sleep(0.2)
+        running = psutil.Process(int(started.read_text()))
+        process.kill()
+    with suppress(psutil.NoSuchProcess):
+        running.wait(30)
+    assert not running.is_running()
 
 
 def test_every_part_gets_its_share_and_what_others_leave():
