@@ -65,7 +65,8 @@ class AttentionOfTheFigure(nn.Module):
 
 def counted(module: Callable[[Tensor], object], tokens: Tensor) -> int:
     """Floating-point operations of ``module``'s forward; module and tokens were made in a ``FakeTensorMode``."""
-    formulas: dict[Any, Any] = {torch.ops.tpmamba.selective_scan: _scan_formula}
+    scans = torch.ops.tpmamba.selective_scan, torch.ops.tpmamba.gated_scan
+    formulas: dict[Any, Any] = dict.fromkeys(scans, _scan_formula)
     # PyTorch has no formula for a CPU's fused attention, but counts the matrix products of the plain one
     plain_attention, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.no_grad(), plain_attention, counter:

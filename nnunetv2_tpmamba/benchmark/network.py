@@ -77,15 +77,19 @@ def seconds_in_scans(call: Callable[[], object], device: torch.device) -> float:
     """Measure how much of ``call`` is spent in forward passes of the selective scan."""
     seconds: list[float] = []
 
-    def clocked(chosen: Implementation) -> Implementation:
-        def forward(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-            taken, result = clock(partial(chosen.forward, *inputs), device)
+    def clocked(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*inputs: Tensor) -> Any:
+            taken, result = clock(partial(kernel, *inputs), device)
             seconds.append(taken)
             return result
 
-        return chosen._replace(forward=forward)
+        return forward
 
-    with using(clocked):
+    def replaced(chosen: Implementation) -> Implementation:
+        gated = None if chosen.gated is None else clocked(chosen.gated)
+        return chosen._replace(forward=clocked(chosen.forward), gated=gated)
+
+    with using(replaced):
         call()
     return sum(seconds)
 

@@ -8,7 +8,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .ops import selective_scan
+from .ops import gated_scan
 
 
 class MambaBlock(nn.Module):
@@ -64,6 +64,5 @@ class MambaBlock(nn.Module):
         u = self.conv1d(rearrange(u, "b L E -> b E L"))[..., :L]  # the padding adds steps at the end
         u = F.silu(rearrange(u, "b E L -> b L E"))
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = F.softplus(self.dt_proj(dt))
-        y = selective_scan(u, delta, -torch.exp(self.A_log), B, C, self.D)
-        return self.out_proj(y * F.silu(gate))
+        y = gated_scan(u, self.dt_proj(dt), -torch.exp(self.A_log), B, C, self.D, gate)
+        return self.out_proj(y)

@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import loop
@@ -21,6 +22,7 @@ class Implementation(NamedTuple):
     Args:
         name: what it is called in messages.
         forward, backward: take and return what the functions of :mod:`.loop` do.
+        gated: computes :func:`.gated.gated_scan` in one pass, without gradients; None if there is no such kernel.
         max_d_state: the most states per channel that it can hold.
         note: why the implementations that were tried before it are not used, if there are any.
     """
@@ -30,6 +32,7 @@ class Implementation(NamedTuple):
     backward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]
     max_d_state: int = sys.maxsize
     note: str = ""
+    gated: Callable[..., Tensor] | None = None
 
 
 LOOP = Implementation("PyTorch loop", loop.scan_forward, loop.scan_backward)
@@ -82,7 +85,9 @@ def _working(device_type: str) -> Iterator[Implementation]:
         try:
             module = importlib.import_module(f".{module_name}", __package__)
             most = getattr(module, "MAX_D_STATE", sys.maxsize)
-            implementation = Implementation(name, module.scan_forward, module.scan_backward, most, "; ".join(problems))
+            gated = getattr(module, "gated_forward", None)
+            note = "; ".join(problems)
+            implementation = Implementation(name, module.scan_forward, module.scan_backward, most, note, gated)
             problem = why_unusable(implementation, torch.device(device_type))
         except Exception as error:  # a broken installation can raise anything
             problem = first_line(error)
@@ -96,7 +101,7 @@ def _working(device_type: str) -> Iterator[Implementation]:
 def why_unusable(implementation: Implementation, device: torch.device) -> str:
     """Run ``implementation`` on a small input, and say what is wrong with it; "" if nothing is.
 
-    Its output must agree with the reference's, and its gradients with the loop's.
+    Its outputs must agree with the reference's, and its gradients with the loop's.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -115,6 +120,10 @@ def why_unusable(implementation: Implementation, device: torch.device) -> str:
             expected = (selective_scan_reference(*inputs), *LOOP.backward(grad_y, *inputs, states))
             y, states = implementation.forward(*inputs)
             actual = (y, *implementation.backward(grad_y, *inputs, states))
+            if implementation.gated is not None:
+                u, step, *others = inputs
+                expected += (selective_scan_reference(u, F.softplus(step), *others) * F.silu(grad_y),)
+                actual += (implementation.gated(*inputs, grad_y),)
             agrees = all(torch.allclose(a, e, rtol=1e-3, atol=1e-4) for a, e in zip(actual, expected, strict=True))
     except Exception as error:  # a broken CUDA build can raise anything
         return first_line(error)

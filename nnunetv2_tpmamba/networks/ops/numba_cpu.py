@@ -1,7 +1,7 @@
 """The selective scan on the CPU, compiled by numba: one pass over the inputs, sequences in parallel, states in cache.
 
-Signatures, and the formulas of the backward pass, are those of :mod:`.loop`; all is float32. Numba compiles the two
-kernels at the first call, which takes some seconds, and keeps them on disk where it can write.
+Signatures, and the formulas of the backward pass, are those of :mod:`.loop`; all is float32. Numba compiles each kernel
+at its first call, which takes some seconds, and keeps it on disk where it can write.
 """
 
 import threading
@@ -23,7 +23,7 @@ ONE_AT_A_TIME = threading.Lock()  # numba's own thread pool aborts the process w
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     """See :func:`.loop.scan_forward`; tensors are float32 on the CPU."""
     y, states = u.new_empty(u.shape), new_states(u, A)
-    _run(_forward, u, delta, A, B, C, D, y, states)
+    _run(_forward, CHUNK, u, delta, A, B, C, D, y, states)
     return y, states
 
 
@@ -36,18 +36,25 @@ def scan_backward(
     # one for each sequence, added up at the end
     grad_A, grad_D = A.new_zeros(batch, *A.shape), D.new_zeros(batch, *D.shape)
     gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
-    _run(_backward, grad_y, u, delta, A, B, C, D, states, *gradients)
+    _run(_backward, CHUNK, grad_y, u, delta, A, B, C, D, states, *gradients)
     return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)
 
 
-def _run(kernel: Any, *tensors: Tensor) -> None:
-    arrays = [x.detach().contiguous().numpy() for x in tensors]
+def gated_forward(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, gate: Tensor) -> Tensor:
+    """Compute :func:`.gated.gated_scan` in one pass; tensors are float32 on the CPU."""
+    y = u.new_empty(u.shape)
+    _run(_gated_forward, u, step, A, B, C, D, gate, y)
+    return y
+
+
+def _run(kernel: Any, *arguments: Tensor | int) -> None:
+    arrays = [x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments]
     with ONE_AT_A_TIME:
         numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
         try:
-            kernel(CHUNK, *arrays)
+            kernel(*arrays)
         except OSError:  # the compiled kernel could not be written to disk, but is there now
-            kernel(CHUNK, *arrays)
+            kernel(*arrays)
 
 
 def compiled(function: Callable[..., None]) -> Any:
@@ -75,6 +82,17 @@ def _exp(x: Any) -> Any:
     return p * np.int32((np.int32(i) + 127) << 23).view(np.float32)
 
 
+@numba.njit(fastmath=REORDER_SUMS)
+def _softplus(x: Any) -> Any:
+    """Compute log(1 + e^x) = max(x, 0) + 2 artanh(z / (2 + z)) with z = e^-|x|, by a series that vectorises."""
+    z = _exp(-abs(x))
+    s = z / (float32(2) + z)  # at most 1/3, where the next term of the series is below 1e-8
+    p = float32(1 / 13)
+    for coefficient in (1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3, 1.0):
+        p = p * (s * s) + float32(coefficient)
+    return max(x, float32(0)) + float32(2) * s * p
+
+
 @compiled
 def _forward(
     chunk: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, y: Any, states: Any
@@ -95,6 +113,29 @@ def _forward(
                     x[e, n] = state
                     total += state * C[b, t, n]
                 y[b, t, e] = total + D[e] * u[b, t, e]
+
+
+@compiled
+def _gated_forward(u: Any, step: Any, A: Any, B: Any, C: Any, D: Any, gate: Any, y: Any) -> None:
+    batch, L, E = u.shape
+    N = A.shape[1]
+    for b in numba.prange(batch):
+        x = np.zeros((E, N), np.float32)
+        delta = np.empty(E, np.float32)
+        for t in range(L):
+            for e in range(E):
+                delta[e] = _softplus(step[b, t, e])
+            for e in range(E):
+                drive = delta[e] * u[b, t, e]
+                total = float32(0)
+                for n in range(N):
+                    state = _exp(delta[e] * A[e, n]) * x[e, n] + drive * B[b, t, n]
+                    x[e, n] = state
+                    total += state * C[b, t, n]
+                y[b, t, e] = total + D[e] * u[b, t, e]
+            for e in range(E):
+                g = gate[b, t, e]
+                y[b, t, e] *= g / (float32(1) + _exp(-g))
 
 
 @compiled

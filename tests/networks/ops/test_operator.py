@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.scans import NAMES, scan_inputs
 
-from nnunetv2_tpmamba.networks.ops import selective_scan
+from nnunetv2_tpmamba.networks.ops import gated_scan, selective_scan
 from nnunetv2_tpmamba.networks.ops.chunks import CHUNK
 from nnunetv2_tpmamba.networks.ops.implementations import (
     LOOP,
@@ -47,6 +47,47 @@ def test_matches_reference(L, batch, E, N):
         torch.testing.assert_close(
             a, e, rtol=1e-4, atol=1e-5 * max(1.0, e.abs().max().item()), msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def gated_reference(u, step, A, B, C, D, gate):
+    delta = torch.log1p(torch.exp(step.double())).to(u.dtype)
+    return selective_scan_reference(u, delta, A, B, C, D) * gate * torch.sigmoid(gate)
+
+
+@pytest.mark.usefixtures("implementation")
+@pytest.mark.parametrize("L", [1, 2, 63, 500])
+@pytest.mark.parametrize(("batch", "E", "N"), [(2, 12, 16), (1, 5, 3)])
+def test_gated_scan_matches_reference(L, batch, E, N):
+    """With gradients it is composed, without them one pass where there is a kernel; steps and gates reach far out."""
+    u, _, *others = scan_inputs(batch, L, E, N)
+    step, gate = (4 * x for x in torch.randn(2, batch, L, E, generator=torch.Generator().manual_seed(2)))
+    inputs = [u, step, *others, gate]
+    expected = output_and_gradients(gated_reference, inputs)
+    actual = output_and_gradients(gated_scan, inputs)
+    with torch.no_grad():
+        actual += [gated_scan(*inputs)]
+    for a, e in zip(actual, [*expected, expected[0]], strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-5 * max(1.0, e.abs().max().item()))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", range(7))
+def test_gated_scan_hides_no_bad_number(place, bad):
+    u, step, *others = scan_inputs(1, 40, 6, 3)
+    inputs = [u, step, *others, torch.ones_like(u)]
+    inputs[place].flatten()[0] = bad
+    expected = gated_reference(*inputs)
+    with torch.no_grad():
+        actual = gated_scan(*inputs)
+    assert not torch.isfinite(expected).all()
+    assert torch.isfinite(actual).equal(torch.isfinite(expected))
+
+
+@torch.no_grad()
+def test_gated_scan_compiles_in_one_piece():
+    u, step, *others = scan_inputs(2, 20, 6, 3)
+    compiled = torch.compile(gated_scan, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(u, step, *others, u), gated_scan(u, step, *others, u))
 
 
 @pytest.mark.parametrize("L", [1, 2, 7])
