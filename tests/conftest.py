@@ -12,6 +12,7 @@ from support.configs import TINY
 from support.nnunet import REPOSITORY, NnUNet
 from support.sam_files import stand_in
 
+from nnunetv2_tpmamba.networks import precision
 from nnunetv2_tpmamba.networks.sam.models import VIT_B
 
 DATA = Path(os.environ.get("TPMAMBA_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -20,6 +21,12 @@ DATA = Path(os.environ.get("TPMAMBA_TEST_DATA", REPOSITORY.parent / "shared" / "
 @pytest.fixture
 def tiny_config():
     return TINY
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    """Let networks predict in float32 also where the processor has bfloat16, for tests of the last digits."""
+    monkeypatch.setenv(precision.VARIABLE, "float32")
 
 
 @pytest.fixture(scope="session")

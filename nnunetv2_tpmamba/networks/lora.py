@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kept_weights import KeptLinear, kept_weight
 
-class LoRAQKV(nn.Linear):
+
+class LoRAQKV(KeptLinear):
     """A fused qkv projection, usually frozen, whose q and v learn a low-rank correction.
 
     ``q = W_q x + b_q + B_q A_q x``, likewise v; k is left alone. B starts at zero, so a fresh module is the plain
@@ -38,13 +40,13 @@ class LoRAQKV(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return F.linear(x, self.merged_weight(), self.bias)
+            return F.linear(x, kept_weight(self, self.merged_weight, list(self.parameters())), self.bias)
         q, k, v = super().forward(x).chunk(3, dim=-1)
         q = q + F.linear(F.linear(x, self.lora_a_q), self.lora_b_q)
         v = v + F.linear(F.linear(x, self.lora_a_v), self.lora_b_v)
         return torch.cat([q, k, v], dim=-1)
 
     def merged_weight(self) -> Tensor:
-        """Compute the one matrix that does the same; it is not kept, so it is never out of date and never saved."""
+        """Compute the one matrix that does the same; it is in no checkpoint."""
         q, k, v = self.weight.chunk(3)
         return torch.cat([q + self.lora_b_q @ self.lora_a_q, k, v + self.lora_b_v @ self.lora_a_v])

@@ -11,6 +11,7 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 from .adapters import AttentionAdapter, ConvAdapter
 from .decoder import NUM_FEATURES, Decoder
 from .lora import LoRAQKV
+from .precision import in_cpu_precision
 from .sam.encoder import build_encoder, build_input_scale
 from .triplane import TriPlaneMamba
 
@@ -71,6 +72,7 @@ class TPMamba(nn.Module):
         self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
         self.normalize = build_input_scale(config)
 
+    @in_cpu_precision
     def forward(self, volume: Tensor) -> Tensor:
         features = self.features(volume, last=NUM_FEATURES)
         return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])

@@ -140,7 +140,7 @@ def test_other_channel_counts_start_as_the_mean(tiny_config):
     torch.testing.assert_close(five(volume), one(volume.mean(1, keepdim=True)), rtol=1e-3, atol=1e-4)
 
 
-def test_lora_is_merged_in_evaluation_and_predicts_the_same(tiny_config):
+def test_lora_is_merged_in_evaluation_and_predicts_the_same(tiny_config, in_float32):
     network = wake_up(TPMamba(1, 2, tiny_config)).eval()
     volume = random_volume(1, 1, 3, 16, 16)
     with torch.no_grad():
@@ -295,7 +295,7 @@ def test_finite_under_autocast_at_extreme_scales(tiny_config, dtype, checkpointi
             assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_autocast_changes_little(tiny_config):
+def test_autocast_changes_little(tiny_config, in_float32):
     network = wake_up(TPMamba(1, 2, tiny_config)).eval()
     volume = random_volume(1, 1, 4, 16, 16)
     with torch.no_grad():

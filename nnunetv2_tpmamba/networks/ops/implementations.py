@@ -117,13 +117,13 @@ def why_unusable(implementation: Implementation, device: torch.device) -> str:
         # pass gives the expected gradients there.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             _, states = LOOP.forward(*inputs)
-            expected = (selective_scan_reference(*inputs), *LOOP.backward(grad_y, *inputs, states))
+            expected = [selective_scan_reference(*inputs), *LOOP.backward(grad_y, *inputs, states)]
             y, states = implementation.forward(*inputs)
-            actual = (y, *implementation.backward(grad_y, *inputs, states))
+            actual = [y, *implementation.backward(grad_y, *inputs, states)]
             if implementation.gated is not None:
                 u, step, *others = inputs
-                expected += (selective_scan_reference(u, F.softplus(step), *others) * F.silu(grad_y),)
-                actual += (implementation.gated(*inputs, grad_y),)
+                expected.append(selective_scan_reference(u, F.softplus(step), *others) * F.silu(grad_y))
+                actual.append(implementation.gated(*inputs, grad_y))
             agrees = all(torch.allclose(a, e, rtol=1e-3, atol=1e-4) for a, e in zip(actual, expected, strict=True))
     except Exception as error:  # a broken CUDA build can raise anything
         return first_line(error)

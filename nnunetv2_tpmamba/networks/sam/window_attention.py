@@ -1,12 +1,16 @@
 """SAM's attention over windows, without computing the padding that SAM fills its windows with."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from timm.models.vision_transformer_sam import Attention, Block, get_rel_pos
 from torch import Tensor
+
+from nnunetv2_tpmamba.networks.autocast import is_autocast_to_fp16
+from nnunetv2_tpmamba.networks.kept_weights import KeptLinear
 
 # Tokens that a CPU works on at a time: 16 slices of a 12 x 12 grid. With more tokens every tensor is fresh memory from
 # the system, which is slower.
@@ -23,6 +27,12 @@ class SamBlock(Block):
     Shape:
         input and output, also of the halves, ``(n, h, w, embed_dim)``.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for parent, name in ((self.attn, "qkv"), (self.attn, "proj"), (self.mlp, "fc1"), (self.mlp, "fc2")):
+            layer = parent.get_submodule(name)
+            setattr(parent, name, KeptLinear(layer.in_features, layer.out_features, layer.bias is not None))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return _in_parts(lambda part: self.feed_forward(self.attend(part)), tokens)  # both while a part is in the cache
@@ -57,8 +67,8 @@ class SamBlock(Block):
 def _in_parts(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """Apply ``function`` to ``tokens``, on a CPU to a few slices at a time."""
     n, h, w, _ = tokens.shape
-    # autocast casts the weights at every call, so it gets all slices in one
-    whole = tokens.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    # under fp16 autocast a CPU stands in for a GPU, whose memory is counted
+    whole = tokens.device.type != "cpu" or is_autocast_to_fp16("cpu")
     slices = n if whole else max(1, TOKENS_AT_A_TIME // (h * w))
     if n <= slices:
         return function(tokens)

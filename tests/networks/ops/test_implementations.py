@@ -62,7 +62,7 @@ print(implementation_for("cpu").name, implementation_for("cpu").note)
     assert result.stdout.split() == ["numba"]
 
 
-def double(chunk, x, y):
+def double(x, y):
     for i in numba.prange(len(x)):
         y[i] = 2 * x[i]
 
