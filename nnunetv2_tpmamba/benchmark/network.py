@@ -111,22 +111,26 @@ class TimmEncoder(nn.Module):
 def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
     volume = random_volume(setting, setting.patch_size)
 
-    def whole(network: nn.Module, **others: Any) -> Contestant:
+    def whole(network: nn.Module, setting: Setting = setting, **others: Any) -> Contestant:
         return whole_network(network, predicting(network, volume, setting), setting.patch_size, setting, **others)
 
     @cache
     def ours() -> TPMamba:
         return TPMamba(1, setting.num_classes, config).to(setting.device)
 
+    def ours_in(setting: Setting) -> Contestant:
+        return whole(ours(), setting)
+
     def scans() -> Contestant:
         forward = partial(seconds_in_scans, predicting(ours(), volume, setting), setting.device)
         note = f"all {3 * config.depth} scans of a forward; the ratio is their share of it"
         return Contestant(forward, times_itself=True, against=name, warm_up=lambda: None, note=note)
 
-    makers = {
+    makers: dict[str, Callable[[], Contestant]] = {
         "timm's encoder": lambda: whole(TimmEncoder(config, setting.device), note="no adapters, no decoder"),
-        name: lambda: whole(ours()),
+        name: partial(ours_in, setting),
         f"scans of {name}": scans,
+        **{f"{name}, {other.precision}": partial(ours_in, other) for other in setting.lowered()},
     }
     if name == OURS:
         topology = plan_unet(setting.patch_size)

@@ -46,7 +46,8 @@ def predicting_ct(network: nn.Module, patch_size: tuple[int, ...], setting: Sett
     ct = torch.rand(1, *[setting.ct] * 3)
 
     def predict() -> None:
-        predictor.predict_sliding_window_return_logits(ct)
+        with setting.autocast():
+            predictor.predict_sliding_window_return_logits(ct)
 
     return predict
 
@@ -56,12 +57,16 @@ def _prediction(setting: Setting) -> Makers:
         patch_size = (setting.stock_patch,) * 3
         return predicted(build_unet(1, setting.num_classes, plan_unet(patch_size), deep_supervision=False), patch_size)
 
-    def ours(config: TPMambaConfig) -> Contestant:
-        return predicted(TPMamba(1, setting.num_classes, config), setting.patch_size)
+    def ours(config: TPMambaConfig, setting: Setting = setting) -> Contestant:
+        return predicted(TPMamba(1, setting.num_classes, config), setting.patch_size, setting)
 
-    def predicted(network: nn.Module, patch_size: tuple[int, ...]) -> Contestant:
+    def predicted(network: nn.Module, patch_size: tuple[int, ...], setting: Setting = setting) -> Contestant:
         network.to(setting.device)
         note = f"patches of {' x '.join(map(str, patch_size))}"
         return whole_network(network, predicting_ct(network, patch_size, setting), patch_size, setting, note=note)
 
-    return {STOCK: stock, OURS: partial(ours, setting.config), GRID6: partial(ours, setting.grid6)}
+    makers: dict[str, Callable[[], Contestant]] = {STOCK: stock}
+    for name, config in ((OURS, setting.config), (GRID6, setting.grid6)):
+        makers[name] = partial(ours, config)
+        makers |= {f"{name}, {other.precision}": partial(ours, config, other) for other in setting.lowered()}
+    return makers

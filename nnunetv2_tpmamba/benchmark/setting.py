@@ -1,8 +1,9 @@
 """The sizes and the device of a measurement; importing this module does not import torch."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
@@ -31,8 +32,18 @@ def _fp16() -> AbstractContextManager:
     return torch.autocast("cuda")
 
 
-FLOAT32, FP16 = "float32", "fp16 autocast"
-PRECISIONS: dict[str, Callable[[], AbstractContextManager]] = {FLOAT32: nullcontext, FP16: _fp16}
+def _on_cpu(name: str) -> AbstractContextManager:
+    from nnunetv2_tpmamba.networks import precision
+
+    return precision.using(precision.PRECISIONS[name])
+
+
+FLOAT32, BFLOAT16, FP16 = "float32", "bfloat16", "fp16 autocast"
+PRECISIONS: dict[str, Callable[[], AbstractContextManager]] = {
+    FLOAT32: partial(_on_cpu, FLOAT32),
+    BFLOAT16: partial(_on_cpu, BFLOAT16),
+    FP16: _fp16,
+}
 """The contexts in which a network is called, by the precision that it then computes in."""
 
 
@@ -100,6 +111,12 @@ class Setting:
         """Return how many tokens a network of these numbers makes on the two sides of a patch's slice."""
         _, height, width = self.patch_size
         return height // config.token_size, width // config.token_size
+
+    def lowered(self) -> list["Setting"]:
+        """The same with bfloat16, if this is a CPU that has it; else none."""
+        from nnunetv2_tpmamba.networks.precision import has_bfloat16
+
+        return [replace(self, precision=BFLOAT16)] if self.device.type == "cpu" and has_bfloat16() else []
 
     def autocast(self) -> AbstractContextManager:
         """Return the context in which networks compute in this precision."""

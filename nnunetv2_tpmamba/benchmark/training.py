@@ -77,10 +77,15 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
         trainable = [x for x in network.parameters() if x.requires_grad]
         return network, torch.optim.AdamW(trainable, lr=Testbed.initial_lr, weight_decay=Testbed.weight_decay)
 
-    def stepping(network: nn.Module, optimizer: torch.optim.Optimizer, **others: Any) -> Contestant:
+    def stepping(
+        network: nn.Module, optimizer: torch.optim.Optimizer, setting: Setting = setting, **others: Any
+    ) -> Contestant:
         runs: Any = torch.compile(network) if compiled else network
         step = training_step(runs, optimizer, volume, target, setting)
         return whole_network(network, step, setting.patch_size, setting, optimizer, **others)
+
+    def ours_in(setting: Setting, **others: Any) -> Contestant:
+        return stepping(*ours(setting.config), setting, **others)
 
     def stock() -> Contestant:
         network = build_unet(1, setting.num_classes, plan_unet(setting.patch_size))
@@ -88,9 +93,9 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
         optimizer = torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
         return stepping(network, optimizer, note="nnU-Net plans batches of 2")
 
-    def checkpointed() -> Contestant:
+    def checkpointed(setting: Setting = setting) -> Contestant:
         network, optimizer = ours(setting.config)
-        contestant = stepping(network, optimizer, against=OURS)
+        contestant = stepping(network, optimizer, setting, against=OURS)
 
         def step() -> object:
             network.checkpointing = True
@@ -110,8 +115,10 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
 
     return {
         STOCK: stock,
-        OURS: lambda: stepping(*ours(setting.config)),
+        OURS: partial(ours_in, setting),
         f"{OURS}, checkpointing": checkpointed,
         GRID6: lambda: stepping(*ours(setting.grid6)),
         f"forward of {OURS}": forward,
+        **{f"{OURS}, {other.precision}": partial(ours_in, other, against=OURS) for other in setting.lowered()},
+        **{f"{OURS}, checkpointing, {other.precision}": partial(checkpointed, other) for other in setting.lowered()},
     }

@@ -1,7 +1,8 @@
 """The precision that a network computes in on a CPU: bfloat16 where the processor multiplies it natively."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -10,6 +11,19 @@ from torch import Tensor
 
 VARIABLE = "TPMAMBA_CPU_PRECISION"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+_chosen: list[torch.dtype] = []
+
+
+@contextmanager
+def using(dtype: torch.dtype) -> Iterator[None]:
+    """Let :func:`cpu_precision` return ``dtype`` while the ``with`` statement lasts."""
+    _chosen.append(dtype)
+    try:
+        yield
+    finally:
+        _chosen.pop()
 
 
 @torch.compiler.assume_constant_result
@@ -22,6 +36,8 @@ def cpu_precision(training: bool) -> torch.dtype:
     Raises:
         ValueError: the variable has another value than ``float32`` and ``bfloat16``.
     """
+    if _chosen:
+        return _chosen[-1]
     if named := os.environ.get(VARIABLE):
         if named not in PRECISIONS:
             raise ValueError(f"{VARIABLE} is {named!r}; set it to {' or '.join(PRECISIONS)}, or unset it")
