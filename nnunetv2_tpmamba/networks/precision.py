@@ -45,6 +45,18 @@ def cpu_precision(training: bool) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16() and not training else torch.float32
 
 
+def describe_cpu_precision() -> str:
+    """Return one sentence on what training and prediction compute in, for a log.
+
+    Raises:
+        ValueError: see :func:`cpu_precision`.
+    """
+    names = {dtype: name for name, dtype in PRECISIONS.items()}
+    training, prediction = (names[cpu_precision(training)] for training in (True, False))
+    reason = f"set by {VARIABLE}" if os.environ.get(VARIABLE) else f"{VARIABLE} changes both"
+    return f"Precision on this CPU: training in {training}, prediction in {prediction}; {reason}"
+
+
 def has_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16, and torch the library that uses them."""
     # torch.cpu.get_capabilities says the same in public, but only since torch 2.11

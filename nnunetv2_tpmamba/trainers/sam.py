@@ -81,8 +81,11 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
 
     def initialize(self, pretrained: bool = True) -> None:
         from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
+        from nnunetv2_tpmamba.networks.precision import describe_cpu_precision
 
         super().initialize(pretrained)
+        if self.device.type == "cpu":
+            self.print_to_log_file(describe_cpu_precision())
         scan = implementation_for(self.device.type)
         self.print_to_log_file(f"Selective scan: {scan.name}" + (f" ({scan.note})" if scan.note else ""))
 
