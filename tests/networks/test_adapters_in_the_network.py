@@ -66,7 +66,7 @@ def test_finite_under_fp16_at_extreme_scales(config):
 
 
 @pytest.mark.parametrize("name", ["convolution", "attention", "neither", "volume in both directions"])
-def test_compiles_without_graph_breaks(tiny_config, name):
+def test_compiles_without_graph_breaks(tiny_config, in_float32, name):
     network = wake_up(TPMamba(1, 2, replace(tiny_config, **CHANGES[name]))).eval()
     volume = torch.rand(1, 1, 2, 16, 16)
     with torch.no_grad():
