@@ -9,6 +9,7 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 
 from .finding import FAIL, NOTE, OK, Finding, in_a_line
 from .installation import reinstalling
+from .speed import describe_speed
 from .variables import check_spelling
 
 COMPILE = "nnUNet_compile"
@@ -46,8 +47,7 @@ def check_device() -> Finding:
     if reasons or shutil.which("nvidia-smi"):
         said = reasons[0].strip().partition("\n")[0] if reasons else f"torch {torch.__version__} finds no GPU"
         advice.append(f"there is an NVIDIA driver, but {said}; check CUDA_VISIBLE_DEVICES, or {GET_TORCH}")
-    text = "no GPU: one forward of the full-size network on a 96 mm cube takes about 20 s on 2 CPU cores"
-    return Finding(NOTE, text, tuple(advice))
+    return Finding(NOTE, f"no GPU: {describe_speed()}", tuple(advice))
 
 
 def check_gpu() -> Finding:

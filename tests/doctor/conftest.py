@@ -6,6 +6,14 @@ from support.nnunet import PLUGIN
 from support.sam_files import write_meta_checkpoint
 
 from nnunetv2_tpmamba import cli
+from nnunetv2_tpmamba.doctor import speed
+
+
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch, tiny_config):
+    """Time a tiny network, except where the test is about the time."""
+    if "speed" not in request.node.name:
+        monkeypatch.setattr(speed, "CONFIG", tiny_config)
 
 
 @pytest.fixture(scope="session")

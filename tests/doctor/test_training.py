@@ -11,6 +11,7 @@ from support.sam_files import stand_in
 
 from nnunetv2_tpmamba import doctor as checks
 from nnunetv2_tpmamba.doctor import Finding
+from nnunetv2_tpmamba.doctor.speed import duration
 from nnunetv2_tpmamba.networks import tpmamba as network
 from nnunetv2_tpmamba.networks.ops.implementations import LOOP, using
 from nnunetv2_tpmamba.networks.sam.models import VIT_L
@@ -93,8 +94,20 @@ def test_cpu_says_what_it_means_for_speed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     finding = checks.check_device()
     assert finding.state == "note"
-    assert re.match("no GPU: .* 20 s on 2 CPU cores", finding.text)
+    said = re.fullmatch(
+        r"no GPU: one forward of the full-size network on a 96 mm cube takes about (\d+) s here "
+        r"\((?:float32|bfloat16), \d+ threads\), so the 216 cubes of a CT of 300 mm on a side take .* without mirroring .* with it",
+        finding.text,
+    )
+    assert int(said[1]) > 0
     assert any("nnUNetTrainerTPMamba_demo" in advice for advice in finding.advice)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(40, "40 seconds"), (7199, "120 minutes"), (7200, "2 hours"), (86400, "24 hours")]
+)
+def test_durations_are_in_the_unit_that_people_plan_in(seconds, said):
+    assert duration(seconds) == said
 
 
 def test_driver_without_usable_gpu_is_noted(monkeypatch):

@@ -59,7 +59,8 @@ def test_gradients_are_those_of_one_process(case, trained):
                     assert found is None, name
                 else:
                     assert expected.abs().max() > 0, name
-                    assert (found - expected).norm() <= 1e-5 * expected.norm(), (name, step)
+                    # sums of large terms that cancel differ more between numbers of threads
+                    assert (found - expected).norm() <= 1e-4 * expected.norm(), (name, step)
 
 
 @pytest.mark.parametrize("case", CASES)
