@@ -30,6 +30,7 @@ OUT = "tpmamba_demo"
 PHANTOM = "Dataset700_PhantomAbdomen"
 PHANTOM_TRAINING, PHANTOM_UNSEEN = 10, 3
 MOST_CASES_SHOWN = 6
+SEED = 1  # the same as the trainer's own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="RAW_DATASET_FOLDER", help="your data: dataset.json, imagesTr, labelsTr"
     )
     parser.add_argument("--epochs", type=positive, metavar="N", help="train for N epochs instead of the trainer's own")
+    parser.add_argument(
+        "--seed", type=positive, default=SEED, metavar="S", help=f"of the training's random numbers ({SEED})"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with Console(work.log, steps=6) as console:
         console.say(f"Everything goes into {work.out}. The file {work.log.name} there keeps all that is shown here.")
         provide_data(work, source, console)
-        run_nnunet(work, args.epochs, console)
+        run_nnunet(work, args.epochs, args.seed, console)
 
         description = json.loads((work.raw / "dataset.json").read_text())
         labels = Labels.of(description)
@@ -78,12 +82,12 @@ def provide_data(work: Workspace, source: "RawDataset | None", console: Console)
     write_dataset(work.raw, PHANTOM_TRAINING, PHANTOM_UNSEEN, on_case=lambda case: console.say(f"  {case}"))
 
 
-def run_nnunet(work: Workspace, epochs: int | None, console: Console) -> None:
+def run_nnunet(work: Workspace, epochs: int | None, seed: int, console: Console) -> None:
     """Steps 2 to 5: nnU-Net's own commands, each shown as it would be typed."""
     from nnunetv2_tpmamba.doctor.training import best_device
 
     number, device, few = work.dataset[7:10], best_device(), str(min(os.cpu_count() or 1, 4))
-    env = environment(work, epochs)
+    env = environment(work, epochs, seed)
     raw, predictions = work.raw, str(work.predictions)
     console.say("\nThe following are nnU-Net's own commands. In a shell they also need:")
     for variable, folder in work.folders.items():
@@ -110,8 +114,8 @@ def run_nnunet(work: Workspace, epochs: int | None, console: Console) -> None:
     console.run(["nnUNetv2_evaluate_folder", str(raw / "labelsTs"), predictions, *files, "-np", few], env)
 
 
-def environment(work: Workspace, epochs: int | None) -> dict[str, str]:
-    """The environment of nnU-Net's commands: this process's, with the demo's folders and few processes."""
+def environment(work: Workspace, epochs: int | None, seed: int) -> dict[str, str]:
+    """The environment of nnU-Net's commands: this process's, with the demo's folders, few processes and the seed."""
     from nnunetv2_tpmamba.trainers import plugin
 
     cores = os.cpu_count() or 1
@@ -119,10 +123,11 @@ def environment(work: Workspace, epochs: int | None) -> dict[str, str]:
     env.update(work.folders)
     env.update(
         nnUNet_extTrainer=plugin.__path__[0],
-        nnUNet_n_proc_DA=str(max(1, min(cores // 2, 8))),
+        nnUNet_n_proc_DA="1",  # from several, batches come in an order that differs from run to run
         nnUNet_def_n_proc=str(min(cores, 4)),
         nnUNet_compile="f",  # compiling would take longer than it saves in minutes
         PYTHONUNBUFFERED="1",
+        TPMAMBA_DEMO_SEED=str(seed),
     )
     env.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take cores from augmentation
     if epochs is not None:

@@ -39,6 +39,9 @@ class nnUNetTrainerSafe(nnUNetTrainer):
     advice_on_memory = "train on a device with more memory"
     """What to do when a training does not fit into the device's memory."""
 
+    seed: int | None = None
+    """Of the random numbers of the processes that make batches; None: every training has others."""
+
     _best_ema: float | None
     _reports: "SimpleQueue[str] | None" = None
 
@@ -53,7 +56,7 @@ class nnUNetTrainerSafe(nnUNetTrainer):
 
     def get_dataloaders(self) -> tuple:
         self._reports = SimpleQueue()
-        with reporting(self._reports):
+        with reporting(self._reports, self.seed):
             return super().get_dataloaders()
 
     def run_training(self) -> None:

@@ -7,6 +7,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
+from .data_workers import seed_everything
 from .row import Row
 from .sam import nnUNetTrainerSAM
 
@@ -63,7 +64,8 @@ class nnUNetTrainerTPMamba_small(nnUNetTrainerTPMamba):
 class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     """A still smaller network on coarse voxels, which the demo trains for minutes on a CPU to show the pipeline.
 
-    The environment variable ``TPMAMBA_DEMO_EPOCHS`` changes the number of epochs.
+    Two trainings on one machine are the same as long as one process makes the batches. The environment variable
+    ``TPMAMBA_DEMO_EPOCHS`` changes the number of epochs, ``TPMAMBA_DEMO_SEED`` the random numbers.
     """
 
     config = replace(
@@ -96,15 +98,30 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - the host's signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        epochs = os.environ.get("TPMAMBA_DEMO_EPOCHS", str(self.num_epochs))
-        if not epochs.isdecimal() or int(epochs) < 1:
-            raise ValueError(f"TPMAMBA_DEMO_EPOCHS is {epochs!r}; set it to a whole number of at least 1, or unset it")
-        self.num_epochs = int(epochs)
+        self.num_epochs = whole_number("TPMAMBA_DEMO_EPOCHS", self.num_epochs, least=1)
+        self.seed = whole_number("TPMAMBA_DEMO_SEED", 1, least=0)
+
+    def initialize(self, pretrained: bool = True) -> None:
+        assert self.seed is not None
+        seed_everything(self.seed)
+        super().initialize(pretrained)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """The testbed's optimiser, with a smaller learning rate in the first epochs, because the demo's is high."""
         optimizer, _ = super().configure_optimizers()
         return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.warmup_epochs)
+
+
+def whole_number(variable: str, default: int, least: int) -> int:
+    """Read an environment variable.
+
+    Raises:
+        ValueError: it is set to anything but a whole number of at least ``least``.
+    """
+    value = os.environ.get(variable, str(default))
+    if not value.isdecimal() or int(value) < least:
+        raise ValueError(f"{variable} is {value!r}; set it to a whole number of at least {least}, or unset it")
+    return int(value)
 
 
 class WarmupPolyLR(PolyLRScheduler):

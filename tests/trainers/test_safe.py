@@ -77,6 +77,22 @@ def test_the_error_that_ends_a_data_worker_is_the_last_message_too(make, monkeyp
     )
 
 
+def test_of_one_seed_batches_are_the_same(make, monkeypatch):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+
+    def batches(seed):
+        made = make()
+        made.seed = seed
+        loaders = made.get_dataloaders()
+        data = [next(loader)["data"] for loader in loaders for _ in range(2)]
+        for loader in loaders:
+            loader._finish()
+        return torch.stack(data)
+
+    assert batches(3).equal(batches(3))
+    assert not batches(3).equal(batches(4))
+
+
 def test_a_data_worker_that_reported_nothing_was_ended_from_outside():
     error = RuntimeError("One or more background workers are no longer alive. Exiting.")
     assert "ended from outside, as for lack of memory; export" in why_ended(error, SimpleQueue())

@@ -86,11 +86,23 @@ def test_demo_epochs_can_be_set(make, monkeypatch):
     assert make(tpmamba.nnUNetTrainerTPMamba_demo, initialized=False).num_epochs == 7
 
 
-@pytest.mark.parametrize("epochs", ["0", "-3", "many", ""])
-def test_bad_demo_epochs_are_refused(make, monkeypatch, epochs):
-    monkeypatch.setenv("TPMAMBA_DEMO_EPOCHS", epochs)
-    with pytest.raises(ValueError, match=f"TPMAMBA_DEMO_EPOCHS is '{epochs}'; set it to a whole number"):
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [*(("TPMAMBA_DEMO_EPOCHS", value) for value in ("0", "-3", "many", "")), ("TPMAMBA_DEMO_SEED", "-1")],
+)
+def test_bad_numbers_for_the_demo_are_refused(make, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"{variable} is '{value}'; set it to a whole number"):
         make(tpmamba.nnUNetTrainerTPMamba_demo, initialized=False)
+
+
+def test_of_one_seed_the_demo_starts_from_the_same_weights(make, monkeypatch):
+    def weights(seed):
+        monkeypatch.setenv("TPMAMBA_DEMO_SEED", seed)
+        return torch.cat([p.flatten() for p in make(tpmamba.nnUNetTrainerTPMamba_demo).network.parameters()])
+
+    assert weights("1").equal(weights("1"))
+    assert not weights("1").equal(weights("2"))
 
 
 def test_a_patch_that_tokens_do_not_fill_is_refused_before_anything_is_made(make):
