@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import nnunetv2_tpmamba
 from nnunetv2_tpmamba.gpu_report.privacy import Privacy
 
 TRACE = """\
 Traceback (most recent call last):
   File "{package}/nnunetv2_tpmamba/cli/benchmark.py", line 3, in run
-  File "{prefix}/lib/python3.11/site-packages/torch/a.py", line 2
+  File "{prefix}/lib/python3.11/runpy.py", line 2
 OSError: /home/alice/secret project/x/data.json and /mnt/clinic-7/patients/p12/ct.nii.gz, C:\\Users\\Alice\\x.txt
 """
 
@@ -28,10 +29,10 @@ def privacy(monkeypatch, tmp_path):
 
 
 def test_a_traceback_keeps_what_a_developer_needs(privacy):
-    package = Path(__file__).parents[2]
+    package = Path(nnunetv2_tpmamba.__file__).parents[1]  # may lie in the Python's own folder or anywhere
     text = privacy.clean(TRACE.format(package=package, prefix=sys.prefix))
     assert 'File "PACKAGES/nnunetv2_tpmamba/cli/benchmark.py", line 3' in text
-    assert 'File "PYTHON/lib/python3.11/site-packages/torch/a.py"' in text
+    assert 'File "PYTHON/lib/python3.11/runpy.py"' in text
     for secret in ("alice", "Alice", "clinic", "p12", "patients", "/home", "/mnt"):
         assert secret not in text
 
