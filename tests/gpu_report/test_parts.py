@@ -11,6 +11,7 @@ import pytest
 import SimpleITK
 import torch
 from support.configs import TINY
+from support.nnunet import REPOSITORY
 
 from nnunetv2_tpmamba.benchmark.setting import Setting
 from nnunetv2_tpmamba.demo.phantom import Scan, write_volume
@@ -217,9 +218,11 @@ def test_tests_that_cannot_be_collected_fail_the_part(work, tmp_path):
 
 
 def test_the_marked_tests_are_found_and_their_absence_is_told(work, found, tmp_path, monkeypatch):
-    names = {file.name for file in unit_tests.marked_tests(unit_tests.CLONE / "tests")}
+    monkeypatch.chdir(REPOSITORY)
+    names = {file.name for file in unit_tests.marked_tests(unit_tests.find_clone() / "tests")}
     assert {"test_operator.py", "test_memory.py", "test_tpmamba.py"} <= names
-    monkeypatch.setattr(unit_tests, "CLONE", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(unit_tests, "__file__", str(tmp_path / "a/b/c/d.py"))
     on_a_gpu = Work(Setting.of(torch.device("cuda"), small=True), tmp_path, work.notebook, work.deadline)
     unit_tests.measure(on_a_gpu)
     assert found()["not run"].value.startswith(

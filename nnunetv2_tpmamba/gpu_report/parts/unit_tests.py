@@ -9,7 +9,6 @@ from typing import Any
 from nnunetv2_tpmamba.gpu_report.notebook import Notebook
 from nnunetv2_tpmamba.gpu_report.work import Work
 
-CLONE = Path(__file__).parents[3]
 MARK = "pytest.mark.gpu"
 COMPLETED = (0, 1)  # pytest's exit status; 1 if tests failed, which the notes say
 
@@ -18,12 +17,19 @@ def measure(work: Work) -> None:
     if work.setting.device.type != "cuda":
         work.notebook.note("not run", "these tests need a GPU")
         return
-    files = marked_tests(CLONE / "tests")
-    if not files or importlib.util.find_spec("pytest") is None:
-        missing = "pytest is not installed" if files else "the tests are no part of an installed package"
-        work.notebook.note("not run", f"{missing}; run the report in a clone, after pip install -e '.[test]'")
+    clone = find_clone()
+    files = [] if clone is None else marked_tests(clone / "tests")
+    if clone is None or importlib.util.find_spec("pytest") is None:
+        missing = "pytest is not installed" if clone else "the tests are no part of an installed package"
+        work.notebook.note("not run", f"{missing}; run the report in a clone, after pip install '.[test]'")
         return
-    run_tests(work.notebook, [*map(str, files), "-m", "gpu"], CLONE)
+    run_tests(work.notebook, [*map(str, files), "-m", "gpu"], clone)
+
+
+def find_clone() -> Path | None:
+    """The clone of the repository: the current folder, or the one around an editable installation."""
+    places = (Path.cwd(), Path(__file__).parents[3])
+    return next((place for place in places if (place / "tests" / "gpu_report").is_dir()), None)
 
 
 def marked_tests(folder: Path) -> list[Path]:
