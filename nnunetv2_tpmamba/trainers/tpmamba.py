@@ -106,6 +106,16 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
         seed_everything(self.seed)
         super().initialize(pretrained)
 
+    def on_epoch_end(self) -> None:
+        super().on_epoch_end()
+        if left := self.num_epochs - self.current_epoch:
+            self.print_to_log_file(f"{left} epoch{'s' * (left > 1)} left, about {self.seconds_left() / 60:.1f} minutes")
+
+    def seconds_left(self) -> float:
+        """How long the remaining epochs take at the pace of the last one, without the final validation."""
+        began, ended = (self.logger.get_value(f"epoch_{what}_timestamps", step=-1) for what in ("start", "end"))
+        return (self.num_epochs - self.current_epoch) * (ended - began)
+
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """The testbed's optimiser, with a smaller learning rate in the first epochs, because the demo's is high."""
         optimizer, _ = super().configure_optimizers()

@@ -96,6 +96,15 @@ def test_bad_numbers_for_the_demo_are_refused(make, monkeypatch, variable, value
         make(tpmamba.nnUNetTrainerTPMamba_demo, initialized=False)
 
 
+def test_the_demo_says_how_long_it_still_takes(make):
+    made = make(tpmamba.nnUNetTrainerTPMamba_demo, initialized=False)
+    for epoch, (began, ended) in enumerate([(0, 50), (50, 62)]):
+        made.logger.log("epoch_start_timestamps", began, epoch)
+        made.logger.log("epoch_end_timestamps", ended, epoch)
+    made.current_epoch = 2
+    assert made.seconds_left() == 12 * (made.num_epochs - 2)
+
+
 def test_of_one_seed_the_demo_starts_from_the_same_weights(make, monkeypatch):
     def weights(seed):
         monkeypatch.setenv("TPMAMBA_DEMO_SEED", seed)
