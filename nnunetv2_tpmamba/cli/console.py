@@ -62,23 +62,26 @@ class Console:
         self.say(f"$ {shlex.join(command)}")
         program, *arguments = command
         tail = _Tail()
-        with subprocess.Popen(
-            [find_program(program), *arguments],
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that its worker processes can be ended with it
-        ) as process:
+        with (
+            termination_as_interrupt(),  # before the command begins, so that no signal finds it unguarded
+            subprocess.Popen(
+                [find_program(program), *arguments],
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that its worker processes can be ended with it
+            ) as process,
+        ):
             reader = threading.Thread(target=self._copy, args=(process.stdout, tail))
-            reader.start()
             try:
-                with termination_as_interrupt():
-                    status = process.wait()
-                    reader.join(PATIENCE)
+                reader.start()
+                status = process.wait()
+                reader.join(PATIENCE)
             finally:
-                if reader.is_alive():  # a process of the command still holds the pipe
+                if reader.is_alive() or process.poll() is None:  # the command runs, or one of its processes does
                     end_session(process)
+                if reader.ident is not None:
                     reader.join()
         if status != 0:
             raise RuntimeError(
