@@ -64,7 +64,7 @@ class nnUNetTrainerTPMamba_small(nnUNetTrainerTPMamba):
 class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     """A still smaller network on coarse voxels, which the demo trains for minutes on a CPU to show the pipeline.
 
-    Two trainings on one machine are the same as long as one process makes the batches. The environment variable
+    As long as one process makes the batches, only rounding lets two trainings differ. The environment variable
     ``TPMAMBA_DEMO_EPOCHS`` changes the number of epochs, ``TPMAMBA_DEMO_SEED`` the random numbers.
     """
 
