@@ -120,4 +120,8 @@ def test_an_interrupt_ends_the_command_and_its_workers(tmp_path, signal_number):
         assert all(map(is_running, pids))
         ours.send_signal(signal_number)
         assert b"KeyboardInterrupt" in ours.communicate(timeout=30)[1]
+    for _ in range(100):  # the system may take a moment to remove a process that was killed
+        if not any(map(is_running, pids)):
+            break
+        time.sleep(0.1)
     assert not any(map(is_running, pids))
