@@ -29,9 +29,8 @@ def gated_scan(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tens
 
 
 @torch.compiler.assume_constant_result
-def _in_one_pass(device_type: str, dtype: torch.dtype, N: int) -> bool:
-    implementation = implementation_for(device_type, dtype)
-    return implementation.gated is not None and implementation.max_d_state >= N
+def _in_one_pass(device_type: str, dtype: torch.dtype, d_state: int) -> bool:
+    return implementation_for(device_type, dtype, d_state).gated is not None
 
 
 @torch.library.custom_op("tpmamba::gated_scan", mutates_args=())

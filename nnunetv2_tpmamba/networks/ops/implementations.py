@@ -46,12 +46,12 @@ Replacement = Callable[[Implementation], Implementation]
 _replacements: list[Replacement] = []  # of the whole process, since backward passes run in threads of their own
 
 
-def implementation_for(device_type: str, dtype: torch.dtype = torch.float32) -> Implementation:
-    """Choose the implementation to use on ``device_type`` (``"cpu"``, ``"cuda"``, ``"mps"``)."""
+def implementation_for(device_type: str, dtype: torch.dtype = torch.float32, d_state: int = 0) -> Implementation:
+    """Choose the implementation to use on ``device_type`` (``"cpu"``, ``"cuda"``, ``"mps"``) for so many states."""
     chosen = first_working(device_type) if dtype == torch.float32 else LOOP
     for replacement in _replacements:
         chosen = replacement(chosen)
-    return chosen
+    return chosen if d_state <= chosen.max_d_state else LOOP
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .chunks import new_states
-from .implementations import LOOP, Implementation, implementation_for
+from .implementations import Implementation, implementation_for
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
@@ -79,8 +79,7 @@ def _scan_backward(
 
 
 def _implementation(u: Tensor, A: Tensor) -> Implementation:
-    implementation = implementation_for(u.device.type, u.dtype)
-    return implementation if A.shape[1] <= implementation.max_d_state else LOOP
+    return implementation_for(u.device.type, u.dtype, A.shape[1])
 
 
 @_scan.register_fake
