@@ -10,6 +10,9 @@ from typing import Any, Literal
 PREEMPTED = 75
 """Exit status of a training that a signal stopped and ``--c`` continues; BSD's EX_TEMPFAIL, "try again later"."""
 
+DEMO_SEED = 1
+"""Random numbers of the demo's training, unless another seed is given."""
+
 Orientation = Literal["RAS", "stored"]
 
 

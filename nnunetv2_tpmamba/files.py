@@ -1,9 +1,10 @@
-"""Files and folders that appear whole or not at all, their SHA-256, and locks that one process holds at a time."""
+"""Files that appear whole or not at all, their SHA-256, locks that one process holds, and where a command is."""
 
 import errno
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -91,3 +92,16 @@ def acquire(path: Path, log: Callable[[str], None], waiting: str) -> AbstractCon
             "until its data and its split are made"
         )
         return nullcontext()
+
+
+def find_program(name: str) -> str:
+    """The console command installed beside this Python, else the one in the PATH.
+
+    Raises:
+        FileNotFoundError: there is no such command in either place.
+    """
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name, path=beside) or shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"the command {name} is neither in {beside} nor in the PATH; is nnU-Net v2 installed?")
+    return found

@@ -3,7 +3,6 @@
 import codecs
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from nnunetv2_tpmamba.files import find_program
 
 PATIENCE = 10  # seconds for a process to end by itself
 LAST_LINES = 8  # of a failed command that its error message repeats
@@ -120,19 +121,6 @@ def show_progress(text: str) -> None:
     """Show one line on a terminal; the next call replaces it."""
     if sys.stderr.isatty():
         print(f"\r\033[K  {text}" if text else "\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def find_program(name: str) -> str:
-    """The console command installed beside this Python, else the one in the PATH.
-
-    Raises:
-        FileNotFoundError: there is no such command in either place.
-    """
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which(name, path=beside) or shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"the command {name} is neither in {beside} nor in the PATH; is nnU-Net v2 installed?")
-    return found
 
 
 def end_session(process: subprocess.Popen) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunetv2_tpmamba.config import DEMO_SEED
 from nnunetv2_tpmamba.demo.scores import DiceTable
 from nnunetv2_tpmamba.demo.workspace import CONFIGURATION, TRAINER, Workspace
 
@@ -30,7 +31,6 @@ OUT = "tpmamba_demo"
 PHANTOM = "Dataset700_PhantomAbdomen"
 PHANTOM_TRAINING, PHANTOM_UNSEEN = 10, 3
 MOST_CASES_SHOWN = 6
-SEED = 1  # the same as the trainer's own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", type=positive, metavar="N", help="train for N epochs instead of the trainer's own")
     parser.add_argument(
-        "--seed", type=positive, default=SEED, metavar="S", help=f"of the training's random numbers ({SEED})"
+        "--seed", type=positive, default=DEMO_SEED, metavar="S", help=f"of the training's random numbers ({DEMO_SEED})"
     )
 
 

@@ -101,7 +101,12 @@ def centred_axis(extent: float, step: float, center: float) -> Array:
 
 
 def write_dataset(
-    folder: Path, num_training: int, num_test: int, seed: int = 0, on_case: Callable[[str], None] = lambda _: None
+    folder: Path,
+    num_training: int,
+    num_test: int,
+    seed: int = 0,
+    on_case: Callable[[str], None] = lambda _: None,
+    scan_of: Callable[[int], Scan] = abdomen,
 ) -> None:
     """Write a raw nnU-Net data set: ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs`` and ``dataset.json``.
 
@@ -109,6 +114,7 @@ def write_dataset(
         folder: ``.../nnUNet_raw/DatasetXXX_Name``.
         seed: the first patient; the others follow.
         on_case: called with the name of each case that has been written.
+        scan_of: makes the scan of a patient.
     """
     for part, patients in (
         ("Tr", range(seed, seed + num_training)),
@@ -118,7 +124,7 @@ def write_dataset(
             (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
         for patient in patients:
             name = f"phantom_{patient:03d}"
-            scan = abdomen(patient)
+            scan = scan_of(patient)
             write_volume(scan.image, scan, folder / f"images{part}" / f"{name}_0000.nii.gz")
             write_volume(scan.label, scan, folder / f"labels{part}" / f"{name}.nii.gz")
             on_case(name)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
 
@@ -15,11 +16,11 @@ def describe_speed() -> str:
     """Measure how long a patch takes here, which takes some seconds, and say what that means for a whole CT."""
     import torch
 
-    from nnunetv2_tpmamba.networks.precision import PRECISIONS, cpu_precision
+    from nnunetv2_tpmamba.networks.precision import name_of_cpu_precision
 
-    precision = next(name for name, dtype in PRECISIONS.items() if dtype == cpu_precision(training=False))
-    seconds, patches = seconds_per_patch(), patches_of_ct()
+    seconds, patches = seconds_per_patch(), patches_of_cube(CT, Testbed.patch_size)
     plain, mirrored = patches * seconds, patches * seconds * 2 ** len(Testbed.patch_size)
+    precision = name_of_cpu_precision(training=False)
     return (
         f"one forward of the full-size network on a 96 mm cube takes about {seconds:.0f} s here ({precision}, "
         f"{torch.get_num_threads()} threads), so the {patches} cubes of a CT of {CT} mm on a side take "
@@ -43,11 +44,11 @@ def seconds_per_patch() -> float:
     return (time.perf_counter() - started) * Testbed.patch_size[0] / SLICES
 
 
-def patches_of_ct() -> int:
-    """Count the patches into which nnU-Net cuts a cubic CT."""
+def patches_of_cube(side: int, patch_size: Sequence[int]) -> int:
+    """Count the patches into which nnU-Net cuts a cubic CT of ``side`` voxels."""
     from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 
-    return math.prod(map(len, compute_steps_for_sliding_window((CT,) * 3, Testbed.patch_size, OVERLAP)))
+    return math.prod(map(len, compute_steps_for_sliding_window((side,) * 3, patch_size, OVERLAP)))
 
 
 def duration(seconds: float) -> str:

@@ -1,15 +1,14 @@
 """What the process of a part is given: a device with sizes, a folder, a notebook and a time limit."""
 
 import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_tpmamba.benchmark.setting import Setting
+from nnunetv2_tpmamba.files import find_program
 
 from .notebook import Notebook
 
@@ -74,15 +73,8 @@ class Work:
 
 
 def command(name: str, *arguments: object) -> list[str]:
-    """The command line of a console command that is installed beside this Python, or else in the PATH.
-
-    Raises:
-        FileNotFoundError: it is in neither place.
-    """
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"the command {name} is neither beside {Path(sys.executable).name} nor in the PATH")
-    return [found, *map(str, arguments)]
+    """The command line of a console command, see :func:`~nnunetv2_tpmamba.files.find_program`."""
+    return [find_program(name), *map(str, arguments)]
 
 
 def environment(folder: Path) -> Mapping[str, str]:

@@ -45,14 +45,18 @@ def cpu_precision(training: bool) -> torch.dtype:
     return torch.bfloat16 if has_bfloat16() and not training else torch.float32
 
 
+def name_of_cpu_precision(training: bool) -> str:
+    """Return the key of ``PRECISIONS`` that :func:`cpu_precision` gives."""
+    return next(name for name, dtype in PRECISIONS.items() if dtype == cpu_precision(training))
+
+
 def describe_cpu_precision() -> str:
     """Return one sentence on what training and prediction compute in, for a log.
 
     Raises:
         ValueError: see :func:`cpu_precision`.
     """
-    names = {dtype: name for name, dtype in PRECISIONS.items()}
-    training, prediction = (names[cpu_precision(training)] for training in (True, False))
+    training, prediction = map(name_of_cpu_precision, (True, False))
     reason = f"set by {VARIABLE}" if os.environ.get(VARIABLE) else f"{VARIABLE} changes both"
     return f"Precision on this CPU: training in {training}, prediction in {prediction}; {reason}"
 

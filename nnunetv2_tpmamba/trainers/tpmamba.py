@@ -7,6 +7,8 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
+from nnunetv2_tpmamba.config import DEMO_SEED
+
 from .data_workers import seed_everything
 from .row import Row
 from .sam import nnUNetTrainerSAM
@@ -99,7 +101,7 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = whole_number("TPMAMBA_DEMO_EPOCHS", self.num_epochs, least=1)
-        self.seed = whole_number("TPMAMBA_DEMO_SEED", 1, least=0)
+        self.seed = whole_number("TPMAMBA_DEMO_SEED", DEMO_SEED, least=0)
 
     def initialize(self, pretrained: bool = True) -> None:
         assert self.seed is not None

@@ -157,7 +157,7 @@ def test_adapters_that_are_awake_do_something():
 def test_windows_of_a_sliding_window(side, number):
     from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 
-    assert speed.windows(side, 96) == number
+    assert speed.patches_of_cube(side, (96, 96, 96)) == number
     assert len(compute_steps_for_sliding_window((side,) * 3, (96,) * 3, 0.5)[0]) ** 3 == number
 
 

@@ -10,8 +10,7 @@ from scipy.ndimage import find_objects
 
 from nnunetv2_tpmamba.benchmark.encoder import sam_encoder
 from nnunetv2_tpmamba.config import TPMambaConfig
-from nnunetv2_tpmamba.demo.anatomy import LABELS
-from nnunetv2_tpmamba.demo.phantom import Scan, abdomen, write_volume
+from nnunetv2_tpmamba.demo.phantom import Scan, abdomen, write_dataset
 from nnunetv2_tpmamba.gpu_report.work import CONFIGURATION, DATASET, Work
 
 TRAINING, UNSEEN = 2, 1
@@ -22,11 +21,12 @@ def measure(work: Work) -> None:
     if not work.setting.small:  # the small trainer reads none
         write_random_sam(work.sam_file, TPMambaConfig())
     started = time.monotonic()
-    write_phantoms(work)
+    cases: list[str] = []
+    write_dataset(work.raw, TRAINING, UNSEEN, on_case=cases.append, scan_of=lambda seed: cropped(abdomen(seed)))
     work.notebook.note(f"{TRAINING + UNSEEN} phantoms", round(time.monotonic() - started, 1), "s")
     started = time.monotonic()
     work.run("nnUNetv2_plan_and_preprocess", "-d", DATASET[7:10], "-c", CONFIGURATION, "--no_pp", "-npfp", 2)
-    folds = [{"train": names()[: TRAINING - 1], "val": names()[TRAINING - 1 : TRAINING]}]
+    folds = [{"train": cases[: TRAINING - 1], "val": cases[TRAINING - 1 : TRAINING]}]
     (work.preprocessed / "splits_final.json").write_text(json.dumps(folds))
     work.notebook.note("nnUNetv2_plan_and_preprocess --no_pp", round(time.monotonic() - started, 1), "s")
     if work.setting.small:  # the small trainer makes its own data at its own spacing
@@ -42,23 +42,6 @@ def write_random_sam(file: Path, config: TPMambaConfig) -> None:
     encoder = sam_encoder(config, torch.device("cpu"))
     state = {f"image_encoder.{name.replace('.mlp.fc', '.mlp.lin')}": x for name, x in encoder.state_dict().items()}
     torch.save(state, file)
-
-
-def names() -> list[str]:
-    return [f"phantom_{seed:03d}" for seed in range(TRAINING + UNSEEN)]
-
-
-def write_phantoms(work: Work) -> None:
-    """Write a raw data set as nnU-Net wants it."""
-    for seed, name in enumerate(names()):
-        scan = cropped(abdomen(seed))
-        part = "Tr" if seed < TRAINING else "Ts"
-        for kind, volume, ending in (("images", scan.image, "_0000.nii.gz"), ("labels", scan.label, ".nii.gz")):
-            folder = work.raw / f"{kind}{part}"
-            folder.mkdir(parents=True, exist_ok=True)
-            write_volume(volume, scan, folder / f"{name}{ending}")
-    description = {"channel_names": {"0": "CT"}, "labels": LABELS, "numTraining": TRAINING, "file_ending": ".nii.gz"}
-    (work.raw / "dataset.json").write_text(json.dumps(description))
 
 
 def cropped(scan: Scan) -> Scan:

@@ -8,15 +8,13 @@ import SimpleITK
 
 from nnunetv2_tpmamba.gpu_report.work import CONFIGURATION, DATASET, Work
 
-from .data import TRAINING, names
-
 CHECKPOINT = "checkpoint_final.pth"
 
 
 def measure(work: Work) -> None:
     notebook = work.notebook
     images, predicted = work.raw / "imagesTs", work.folder / "predicted"
-    name = names()[TRAINING]
+    name = min(path.name for path in (work.raw / "labelsTs").iterdir()).removesuffix(".nii.gz")
     started = time.monotonic()
     work.run(
         *("nnUNetv2_predict", "-i", images, "-o", predicted, "-d", DATASET[7:10], "-c", CONFIGURATION, "-f", 0),

@@ -8,11 +8,11 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import psutil
 import torch
 
+from nnunetv2_tpmamba.comparison.runs import read_logs
 from nnunetv2_tpmamba.config import PREEMPTED
 from nnunetv2_tpmamba.gpu_report.work import CONFIGURATION, DATASET, SMALL_TRAINER, Work, command
 
@@ -56,7 +56,7 @@ def stop(work: Work, cards: int, compiled: bool) -> None:
     arguments, environment = training(work, cards, compiled, EPOCHS["stopped"])
     started = time.monotonic()
     process = subprocess.Popen(command(*arguments), env=os.environ | environment)
-    while not IN_AN_EPOCH.search(log_of(work)):
+    while not IN_AN_EPOCH.search(read_logs(work.model(SMALL_TRAINER))):
         if process.poll() is not None:
             raise RuntimeError(f"nnUNetv2_train ended with status {process.returncode} before its second epoch")
         time.sleep(LOOK)
@@ -67,7 +67,7 @@ def stop(work: Work, cards: int, compiled: bool) -> None:
     work.notebook.note("from SIGUSR1 to the end", round(time.monotonic() - started, 1), "s")
     expected = 1 if cards > 1 else PREEMPTED  # nnU-Net's own process does not hand its trainings' status on
     work.notebook.check(f"status {expected} after SIGUSR1", status == expected, status)
-    found = STOPPED.search(log_of(work))
+    found = STOPPED.search(read_logs(work.model(SMALL_TRAINER)))
     saved = (work.model(SMALL_TRAINER) / "checkpoint_latest.pth").is_file()
     work.notebook.check(
         "the running epoch's start was saved", bool(found) and saved, found[0] if found else "not logged"
@@ -80,9 +80,3 @@ def one_of_the_trainings(parent: int) -> int:
     if not trainings:
         raise RuntimeError("nnUNetv2_train started no process for a card")
     return trainings[0].pid
-
-
-def log_of(work: Work) -> str:
-    """What the training logged so far."""
-    files = sorted(work.model(SMALL_TRAINER).glob("training_log*.txt"), key=lambda file: file.stat().st_mtime)
-    return "\n".join(Path(file).read_text(encoding="utf-8", errors="replace") for file in files)

@@ -1,10 +1,10 @@
 """The benchmark's encoder, network and sliding window, in sizes that take seconds on a GPU."""
 
 from dataclasses import replace
-from math import ceil
 
 from nnunetv2_tpmamba.benchmark.catalogue import tasks_of
 from nnunetv2_tpmamba.benchmark.measure import run_task
+from nnunetv2_tpmamba.doctor.speed import patches_of_cube
 from nnunetv2_tpmamba.gpu_report.work import Work
 
 PARTS = ("encoder", "network", "prediction")
@@ -17,7 +17,7 @@ def measure(work: Work) -> None:
     setting = replace(work.setting, mirroring=False, compiles=False)
     if not setting.small:
         setting = replace(setting, ct=CT)
-        more = MIRRORS * windows(LARGE_CT, setting.patch_size[0]) / windows(CT, setting.patch_size[0])
+        more = MIRRORS * patches_of_cube(LARGE_CT, setting.patch_size) / patches_of_cube(CT, setting.patch_size)
         work.notebook.note(
             f"a CT of {LARGE_CT} mm with mirror images takes, beside one of {CT} mm without",
             round(more),
@@ -26,8 +26,3 @@ def measure(work: Work) -> None:
     for task in tasks_of(PARTS, setting):
         for result in run_task(task, setting.device, REPEATS):
             work.notebook.result(result)
-
-
-def windows(side: int, patch: int) -> int:
-    """How many patches nnU-Net's sliding window has in a cube, half a patch apart."""
-    return (ceil(max(0, side - patch) / (patch / 2)) + 1) ** 3
