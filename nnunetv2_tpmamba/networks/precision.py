@@ -26,7 +26,7 @@ def using(dtype: torch.dtype) -> Iterator[None]:
         _chosen.pop()
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.disable
 def cpu_precision(training: bool) -> torch.dtype:
     """Return the dtype of matrix products and convolutions on this CPU.
 

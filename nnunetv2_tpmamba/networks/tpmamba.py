@@ -1,5 +1,7 @@
 """TPMamba: figure 2 of the paper."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -14,6 +16,10 @@ from .lora import LoRAQKV
 from .precision import in_cpu_precision
 from .sam.encoder import build_encoder, build_input_scale
 from .triplane import TriPlaneMamba
+
+# torch.compile compiles what such a method calls, not the method itself: blocks that are alike are compiled once, while
+# one graph of all of them, with thousands of operations, takes minutes.
+piece_by_piece = torch.compiler.disable(recursive=False)
 
 
 class TPMamba(nn.Module):
@@ -72,24 +78,35 @@ class TPMamba(nn.Module):
         self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
         self.normalize = build_input_scale(config)
 
+    @piece_by_piece
     @in_cpu_precision
+    @piece_by_piece
     def forward(self, volume: Tensor) -> Tensor:
-        features = self.features(volume, last=NUM_FEATURES)
-        return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])
+        return self.decode(self.features(volume, last=NUM_FEATURES))
 
+    @piece_by_piece
     def features(self, volume: Tensor, last: int | None = None) -> list[Tensor]:
         """Return the tokens ``(B, D, h, w, embed_dim)`` after each block and its adapter, or only the ``last``."""
         self._check(volume)
-        B = volume.shape[0]
-        stack = rearrange(self.encoder.embed(self._slices(volume)), "(B D) h w C -> B D h w C", B=B)
+        stack = self.embed(volume)
         features: list[Tensor] = []
         for block, adapter in zip(self.encoder.blocks, self.adapters, strict=True):
-            if self.checkpointing and torch.is_grad_enabled():
-                stack = checkpoint(self.run_block, block, adapter, stack, use_reentrant=False)
-            else:
-                stack = self.run_block(block, adapter, stack)
+            stack = self._run(block, adapter, stack)
             features = [*features, stack] if last is None else [*features, stack][-last:]
         return features
+
+    def embed(self, volume: Tensor) -> Tensor:
+        """Return the tokens ``(B, D, h, w, embed_dim)`` that the first block reads."""
+        return rearrange(self.encoder.embed(self._slices(volume)), "(B D) h w C -> B D h w C", B=volume.shape[0])
+
+    def _run(self, block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self.run_block, block, adapter, stack, use_reentrant=False)
+        return self.run_block(block, adapter, stack)
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn the tokens after the last blocks into one map per class."""
+        return self.decoder([rearrange(f, "B D h w C -> B C D h w") for f in features])
 
     @classmethod
     def adapters_of_block(cls, config: TPMambaConfig) -> nn.Module:

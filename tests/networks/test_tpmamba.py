@@ -183,6 +183,25 @@ def test_compiles_without_graph_breaks(tiny_config, checkpointing):
     _compiled_equals_eager(replace(tiny_config, checkpointing=checkpointing), "aot_eager")
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_blocks_that_are_alike_are_compiled_once(tiny_config, checkpointing):
+    """One graph of all blocks takes minutes to compile. The first block stands alone: its input has no gradient."""
+    torch.compiler.reset()  # what other tests compiled counts towards torch's limit
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    indices = (3, 7)  # blocks that attend to the whole slice
+    config = replace(tiny_config, depth=8, global_attn_indexes=indices, checkpointing=checkpointing)
+    network = torch.compile(TPMamba(1, 2, config), backend=backend)
+    for _ in range(2):
+        network(random_volume(1, 1, 2, 16, 16))
+    embed, first, windowed, whole, decode = range(5)
+    assert len(graphs) == len((embed, first, windowed, whole, decode))
+
+
 @pytest.mark.slow
 def test_compiled_by_inductor_it_gives_the_same(tiny_config):
     """nnU-Net's default on a GPU; on a CPU inductor writes C++."""
@@ -193,6 +212,7 @@ def _compiled_equals_eager(config, backend):
     network = wake_up(TPMamba(1, 2, config))
     volume = random_volume(1, 1, 2, 16, 16)
     logits, gradients = _forward_and_backward(network, network, volume)
+    torch.compiler.reset()
     compiled = torch.compile(network, backend=backend, fullgraph=True)
     compiled_logits, compiled_gradients = _forward_and_backward(compiled, network, volume)
     torch.testing.assert_close(compiled_logits, logits, rtol=1e-4, atol=1e-5)
