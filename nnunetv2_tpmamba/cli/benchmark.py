@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from nnunetv2_tpmamba.benchmark import PARTS, PARTS_BY_DEFAULT
 from nnunetv2_tpmamba.benchmark.results_file import ResultsFile, as_json
 from nnunetv2_tpmamba.gpu_report.catalogue import MINUTES
+from nnunetv2_tpmamba.gpu_report.catalogue import PARTS as REPORTED
 
 from .console import show_progress, termination_as_interrupt
 from .options import positive
@@ -72,6 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes", type=positive, metavar="N", help=f"with --gpu-report: how long it may take ({MINUTES:g})"
     )
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=[part.name for part in REPORTED],
+        default=[],
+        metavar="PART",
+        help=f"with --gpu-report: only these, and what they need, of {', '.join(part.name for part in REPORTED)} (all)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         return report_gpu(args)
     if args.minutes is not None:
         raise ValueError("--minutes limits --gpu-report, which is not given")
+    if args.parts:
+        raise ValueError("--parts chooses parts of --gpu-report, which is not given; --only chooses the benchmark's")
     if args.tr and "rows" not in args.only:
         raise ValueError("-tr names trainers for the part rows, which is not measured; add --only rows")
     files = {"table": args.out / "benchmark.md", "picture": args.out / "benchmark.png"}
@@ -137,6 +148,7 @@ def report_gpu(args: argparse.Namespace) -> int:
     check_alone(args)
     import torch  # takes seconds, so the arguments are checked first
 
+    from nnunetv2_tpmamba.gpu_report.catalogue import chosen
     from nnunetv2_tpmamba.gpu_report.process import FINISHED
     from nnunetv2_tpmamba.gpu_report.report import JSON, LOGS, MARKDOWN, claim, write_report
 
@@ -155,6 +167,7 @@ def report_gpu(args: argparse.Namespace) -> int:
             args.small,
             log=partial(print, flush=True),
             show=show_progress,
+            parts=chosen(args.parts),
         )
     finished = sum(outcome.state == FINISHED for outcome in outcomes)
     print(f"{finished} of {len(outcomes)} parts finished; please read the report, then send these to the maintainers:")

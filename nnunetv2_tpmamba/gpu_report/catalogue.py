@@ -1,6 +1,6 @@
 """The parts of the report, in the order in which they run, and how its time is shared among them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 MINUTES = 8.0
@@ -44,6 +44,15 @@ PARTS = (
         "preemption", "A training that a signal stops and --c continues; on two cards where there are two", 40, "data"
     ),
 )
+
+
+def chosen(names: Collection[str]) -> list[Part]:
+    """The parts of these names, and those that they need; without names all of them."""
+    wanted = {part.name for part in PARTS if not names or part.name in names}
+    for part in reversed(PARTS):  # what a part needs comes before it
+        if part.name in wanted and part.needs:
+            wanted.add(part.needs)
+    return [part for part in PARTS if part.name in wanted]
 
 
 def limit_of(parts: Sequence[Part], index: int, seconds_left: float) -> float:

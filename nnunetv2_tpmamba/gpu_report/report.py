@@ -74,7 +74,7 @@ def write_report(
     folder = folder.absolute()
     work = folder / WORK
     privacy = Privacy({work: "WORK", folder: "REPORT"})
-    facts = describe(minutes, device, small)
+    facts = describe(minutes, device, small, parts)
     deadline = time.monotonic() + 60 * minutes
     outcomes: list[Outcome] = []
     env = environment(work)
@@ -142,11 +142,12 @@ def write_pages(
             unfinished.write_text(text, encoding="utf-8", errors="replace")
 
 
-def describe(minutes: float, device: str, small: bool) -> dict[str, str]:
+def describe(minutes: float, device: str, small: bool, parts: Sequence[Part]) -> dict[str, str]:
     """With what the report is made; it does not touch the card, which a broken driver could block for ever."""
+    which = "" if len(parts) == len(PARTS) else f" --parts {' '.join(part.name for part in parts)}"
     facts = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": f"nnUNetv2_tpmamba benchmark --gpu-report, {minutes:g} minutes at most",
+        "command": f"nnUNetv2_tpmamba benchmark --gpu-report{which}, {minutes:g} minutes at most",
         "sizes": "TINY (--small): a trial of the command, the numbers mean nothing" if small else "full",
         "device": device,
         **machine(),

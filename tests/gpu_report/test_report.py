@@ -14,7 +14,7 @@ import torch
 from nnunetv2_tpmamba import cli
 from nnunetv2_tpmamba.benchmark.task import Result
 from nnunetv2_tpmamba.gpu_report import report
-from nnunetv2_tpmamba.gpu_report.catalogue import PARTS, Part, limit_of
+from nnunetv2_tpmamba.gpu_report.catalogue import PARTS, Part, chosen, limit_of
 from nnunetv2_tpmamba.gpu_report.notebook import Findings, Note, Notebook, read_notebook
 from nnunetv2_tpmamba.gpu_report.pages import Outcome, as_markdown
 from nnunetv2_tpmamba.gpu_report.process import CRASHED, FAILED, FINISHED, INTERRUPTED, TIMED_OUT, Ending
@@ -134,6 +134,13 @@ def test_the_parts_exist_and_need_earlier_ones():
         assert not part.needs or part.needs in names[:index]
 
 
+def test_chosen_parts_bring_what_they_need():
+    assert [part.name for part in chosen(["preemption", "prediction", "scan"])] == [
+        *("scan", "data", "training", "prediction", "preemption")
+    ]
+    assert chosen([]) == list(PARTS)
+
+
 def test_a_notebook_is_read_as_far_as_it_was_written(tmp_path):
     file = tmp_path / "a.jsonl"
     assert read_notebook(file) == Findings([], [])
@@ -193,6 +200,11 @@ def test_minutes_without_the_report_are_refused(capsys):
     assert "--minutes limits --gpu-report, which is not given" in capsys.readouterr().err
 
 
+def test_parts_without_the_report_are_refused(capsys):
+    assert cli.main(["benchmark", "--parts", "scan"]) == 1
+    assert "--parts chooses parts of --gpu-report, which is not given" in capsys.readouterr().err
+
+
 def test_a_folder_with_other_files_is_refused_and_an_earlier_report_replaced(tmp_path):
     said = []
     (tmp_path / "mine.txt").touch()
@@ -212,7 +224,8 @@ def test_a_folder_with_other_files_is_refused_and_an_earlier_report_replaced(tmp
 def test_the_verb_runs_it_and_says_where_it_is(tmp_path, monkeypatch, capsys):
     states = [FINISHED, CRASHED]
     made = [Outcome(PARTS[0], Ending(state, "why", 1.0, ""), Findings()) for state in states]
-    monkeypatch.setattr(report, "write_report", lambda *arguments, **options: made)
+    asked = []
+    monkeypatch.setattr(report, "write_report", lambda *arguments, **options: asked.append(options["parts"]) or made)
     folder = tmp_path / "report"
     arguments = ["benchmark", "--gpu-report", str(folder), "--small", "--device", "cpu"]
     assert cli.main(arguments) == 0
@@ -220,4 +233,5 @@ def test_the_verb_runs_it_and_says_where_it_is(tmp_path, monkeypatch, capsys):
     assert "1 of 2 parts finished" in output
     assert f"\n{folder / report.MARKDOWN}\n" in output
     made[:] = made[1:]
-    assert cli.main(arguments) == 1
+    assert cli.main([*arguments, "--parts", "estimate"]) == 1
+    assert [len(parts) for parts in asked] == [len(PARTS), 2]
