@@ -1,6 +1,5 @@
 """The process of one part; its arguments are those that :mod:`.report` gives it."""
 
-import faulthandler
 import importlib
 import os
 import signal
@@ -9,10 +8,12 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from types import FrameType
 
 from .notebook import Notebook
 
-BEFORE_THE_END = 3  # seconds before its limit at which a part prints where all its threads are
+BEFORE_THE_END = 3  # seconds before its limit at which a part prints where its threads are
+WAITING = ("threading.py", "queue.py", "selectors.py", "thread.py")  # of Python; helpers wait there for work
 SMALL, FULL = "small", "full"
 
 
@@ -21,7 +22,7 @@ def main() -> int:
     module, folder, notebook_file, device, limit, sizes = sys.argv[1:]
     started = time.monotonic()
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    faulthandler.dump_traceback_later(max(0.1, float(limit) - BEFORE_THE_END))
+    threading.Thread(target=tell_where, args=(float(limit) - BEFORE_THE_END, os.dup(2)), daemon=True).start()
     notebook = Notebook(Path(notebook_file))
     try:
         import torch
@@ -41,6 +42,36 @@ def main() -> int:
         notebook.error(f"{type(error).__name__}: {error}".strip().splitlines()[0])
         return 1
     return 0
+
+
+def tell_where(seconds: float, descriptor: int) -> None:
+    """After a while, print where the threads are, the main one last, its innermost call at the end.
+
+    This is ordinary Python code: ``faulthandler.dump_traceback_later`` reads other threads' frames while they run, and
+    crashed processes in which torch.compile was at work. It prints nothing where C code never lets other threads run.
+
+    Args:
+        seconds: to wait.
+        descriptor: of the file to print to; pytest redirects the usual one.
+    """
+    time.sleep(max(0.1, seconds))
+    main = threading.main_thread().ident
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    texts = []
+    for ident, frame in sorted(sys._current_frames().items(), key=lambda item: item[0] == main):
+        file = frame.f_code.co_filename
+        if ident == main or (file != __file__ and os.path.basename(file) not in WAITING):
+            texts.append("\n".join([f"Thread {names.get(ident, ident)}, most recent call last:", *calls(frame)]))
+    os.write(descriptor, ("Where it is shortly before its limit:\n" + "\n".join(texts) + "\n").encode())
+
+
+def calls(frame: FrameType | None) -> list[str]:
+    """The calls that led to a frame, as tracebacks name them, but without reading source files."""
+    lines: list[str] = []
+    while frame is not None:
+        lines.insert(0, f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        frame = frame.f_back
+    return lines
 
 
 def end_with(parent: int) -> None:

@@ -71,7 +71,7 @@ def test_one_that_hangs_says_where_and_leaves_the_others_their_time(tmp_path, wr
     assert [outcome.state for outcome in outcomes] == [TIMED_OUT, FINISHED]
     assert content["parts"][0]["reason"] == "it ran longer than its limit of 12 s and was ended"
     assert [note["name"] for note in content["parts"][0]["notes"]] == ["begun"]
-    assert 'part_hangs.py", line 4 in measure' in page
+    assert 'part_hangs.py", line 4, in measure' in page
 
 
 def test_ctrl_c_keeps_the_finished_parts(tmp_path, write_part, monkeypatch):
