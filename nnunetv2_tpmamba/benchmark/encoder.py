@@ -1,6 +1,7 @@
 """SAM's transformer blocks: timm's forward pass beside ours, on the same weights and tokens."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -28,7 +29,8 @@ def tasks(setting: Setting) -> list[Task]:
 
 def sam_encoder(config: TPMambaConfig, device: torch.device) -> SamEncoder:
     """Build a frozen encoder with random weights and, as after training, position terms that are not zero."""
-    encoder = build_encoder(config)
+    with device:  # a CPU takes seconds to draw the weights
+        encoder = build_encoder(config)
     for attention in encoder.attentions():
         for table in (attention.rel_pos_h, attention.rel_pos_w):
             nn.init.trunc_normal_(table, std=0.02)
@@ -59,7 +61,7 @@ def block_flops(setting: Setting, config: TPMambaConfig) -> int:
 
 
 def _blocks(setting: Setting, config: TPMambaConfig, train: bool) -> Makers:
-    blocks = list(sam_encoder(config, setting.device).blocks)[:BLOCKS]
+    blocks = list(sam_encoder(replace(config, depth=BLOCKS), setting.device).blocks)
     shape = (setting.patch_size[0], *setting.grid_of(config), config.embed_dim)
     tokens, cotangent = (torch.randn(shape, device=setting.device) for _ in range(2))
 

@@ -116,7 +116,7 @@ def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
 
     @cache
     def ours() -> TPMamba:
-        return TPMamba(1, setting.num_classes, config).to(setting.device)
+        return setting.build(lambda: TPMamba(1, setting.num_classes, config))
 
     def ours_in(setting: Setting) -> Contestant:
         return whole(ours(), setting)
@@ -135,6 +135,6 @@ def _forward(setting: Setting, name: str, config: TPMambaConfig) -> Makers:
     if name == OURS:
         topology = plan_unet(setting.patch_size)
         makers[STOCK] = lambda: whole(
-            build_unet(1, setting.num_classes, topology, deep_supervision=False).to(setting.device), against=OURS
+            setting.build(lambda: build_unet(1, setting.num_classes, topology, deep_supervision=False)), against=OURS
         )
     return makers

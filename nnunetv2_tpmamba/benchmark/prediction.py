@@ -55,13 +55,15 @@ def predicting_ct(network: nn.Module, patch_size: tuple[int, ...], setting: Sett
 def _prediction(setting: Setting) -> Makers:
     def stock() -> Contestant:
         patch_size = (setting.stock_patch,) * 3
-        return predicted(build_unet(1, setting.num_classes, plan_unet(patch_size), deep_supervision=False), patch_size)
+        topology = plan_unet(patch_size)
+        network = setting.build(lambda: build_unet(1, setting.num_classes, topology, deep_supervision=False))
+        return predicted(network, patch_size)
 
     def ours(config: TPMambaConfig, setting: Setting = setting) -> Contestant:
-        return predicted(TPMamba(1, setting.num_classes, config), setting.patch_size, setting)
+        network = setting.build(lambda: TPMamba(1, setting.num_classes, config))
+        return predicted(network, setting.patch_size, setting)
 
     def predicted(network: nn.Module, patch_size: tuple[int, ...], setting: Setting = setting) -> Contestant:
-        network.to(setting.device)
         note = f"patches of {' x '.join(map(str, patch_size))}"
         return whole_network(network, predicting_ct(network, patch_size, setting), patch_size, setting, note=note)
 

@@ -126,7 +126,7 @@ def _prepare(setting: Setting, trainer: Trainer) -> Makers:
         needed, free = training_step_bytes(plan, shape, autocast), free_bytes(setting.device)
         if free is not None and needed > free:  # a process that takes more may be ended by the system
             raise RuntimeError(f"a training step needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
-        network = trainer.build_network(INPUT_CHANNELS, setting.num_classes, patch_size).to(setting.device)
+        network = setting.build(lambda: trainer.build_network(INPUT_CHANNELS, setting.num_classes, patch_size))
         trainer.toggle_deep_supervision(network, trainer.deep_supervision)
         optimizer = torch.optim.AdamW(
             parameter_groups(network, trainer.testbed.weight_decay), lr=trainer.testbed.initial_lr

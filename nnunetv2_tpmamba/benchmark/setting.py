@@ -4,13 +4,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
+Network = TypeVar("Network", bound="nn.Module")
 SMALL_CONFIG = replace(
     TPMambaConfig(),
     embed_dim=32,
@@ -117,6 +119,11 @@ class Setting:
         from nnunetv2_tpmamba.networks.precision import has_bfloat16
 
         return [replace(self, precision=BFLOAT16)] if self.device.type == "cpu" and has_bfloat16() else []
+
+    def build(self, make: Callable[[], Network]) -> Network:
+        """Return a network that is built on the device: a CPU takes seconds to draw the weights of one like SAM."""
+        with self.device:
+            return make().to(self.device)
 
     def autocast(self) -> AbstractContextManager:
         """Return the context in which networks compute in this precision."""

@@ -73,7 +73,7 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
 
     @cache
     def ours(config: TPMambaConfig) -> tuple[TPMamba, torch.optim.Optimizer]:
-        network = TPMamba(1, setting.num_classes, config).to(setting.device)
+        network = setting.build(lambda: TPMamba(1, setting.num_classes, config))
         trainable = [x for x in network.parameters() if x.requires_grad]
         return network, torch.optim.AdamW(trainable, lr=Testbed.initial_lr, weight_decay=Testbed.weight_decay)
 
@@ -88,8 +88,7 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
         return stepping(*ours(setting.config), setting, **others)
 
     def stock() -> Contestant:
-        network = build_unet(1, setting.num_classes, plan_unet(setting.patch_size))
-        network.to(setting.device)
+        network = setting.build(lambda: build_unet(1, setting.num_classes, plan_unet(setting.patch_size)))
         optimizer = torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
         return stepping(network, optimizer, note="nnU-Net plans batches of 2")
 

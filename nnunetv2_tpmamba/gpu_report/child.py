@@ -27,6 +27,7 @@ def main() -> int:
     try:
         import torch
 
+        notebook.note("until PyTorch was imported", round(time.monotonic() - started, 1), "s")
         from nnunetv2_tpmamba.benchmark.setting import Setting
         from nnunetv2_tpmamba.trainers.memory import die_first
 
@@ -36,7 +37,9 @@ def main() -> int:
         torch.backends.cudnn.benchmark = True  # as in nnU-Net
         setting = Setting.of(torch.device(device), small=sizes == SMALL)
         work = Work(setting, Path(folder), notebook, started + float(limit))
-        importlib.import_module(module).measure(work)
+        part = importlib.import_module(module)
+        notebook.note("until it began", round(time.monotonic() - started, 1), "s")
+        part.measure(work)
     except Exception as error:
         traceback.print_exc()
         notebook.error(f"{type(error).__name__}: {error}".strip().splitlines()[0])

@@ -16,7 +16,7 @@ from torch import nn
 
 from nnunetv2_tpmamba import TPMamba, TPMambaConfig, cli
 from nnunetv2_tpmamba.benchmark import PARTS, chart, measure, report
-from nnunetv2_tpmamba.benchmark.catalogue import TASKS, tasks_of
+from nnunetv2_tpmamba.benchmark.catalogue import MODULES, tasks_of
 from nnunetv2_tpmamba.benchmark.encoder import our_forward, sam_encoder, timm_forward
 from nnunetv2_tpmamba.benchmark.network import TimmEncoder, predicting, random_volume, seconds_in_scans
 from nnunetv2_tpmamba.benchmark.peak_memory import PeakMemory, held_bytes
@@ -49,6 +49,20 @@ def fails(error):
     raise error
 
 
+def test_networks_are_built_where_they_are_measured():
+    built = []
+
+    def make():
+        built.append(nn.Linear(2, 2))
+        built[0].table = nn.Parameter(torch.zeros(2, device="cpu"))
+        assert built[0].weight.is_meta
+        return built[0]
+
+    network = replace(SMALL, device=torch.device("meta")).build(make)
+    assert network is built[0]
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
 @pytest.mark.parametrize(
     ("part", "peers", "ours"),
     [
@@ -73,7 +87,7 @@ def test_every_row_of_a_part_succeeds_and_names_both_peers(part, peers, ours):
 
 
 def test_the_parts_are_those_the_command_offers():
-    assert tuple(TASKS) == PARTS
+    assert tuple(MODULES) == PARTS
 
 
 def test_a_median_is_taken_of_calls_in_turns_after_a_warm_up():

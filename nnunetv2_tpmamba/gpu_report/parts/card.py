@@ -16,6 +16,7 @@ ANSWER_TIME = 15  # seconds
 
 
 def measure(work: Work) -> None:
+    torch.backends.cudnn.benchmark = False  # as in doctor; nothing is timed, and trying algorithms takes long
     if work.setting.device.type == "cuda":
         describe_cards(work.notebook)
     ask_driver(work.notebook)

@@ -36,7 +36,7 @@ def measure(work: Work) -> None:
 def compare_precisions(work: Work, name: str, config: TPMambaConfig) -> None:
     """Compare the logits of one patch under nnU-Net's precision on this device with those in float32."""
     torch.manual_seed(0)
-    network = awake(TPMamba(1, work.setting.num_classes, config)).to(work.setting.device).eval()
+    network = awake(work.setting.build(lambda: TPMamba(1, work.setting.num_classes, config))).eval()
     volume = random_volume(work.setting, work.setting.patch_size)
 
     def logits(precision: str) -> Tensor:
@@ -63,7 +63,7 @@ def awake(network: TPMamba) -> TPMamba:
 def compare_memory(work: Work, name: str, config: TPMambaConfig) -> None:
     """Compare the peak of a training step with what ``decide_checkpointing`` counts."""
     setting = work.setting
-    network = TPMamba(1, setting.num_classes, config).to(setting.device)
+    network = setting.build(lambda: TPMamba(1, setting.num_classes, config))
     shape = (1, 1, *setting.patch_size)
     counted = training_step_bytes(network, shape, torch.float16 if setting.device.type == "cuda" else None)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])
@@ -91,7 +91,8 @@ def compare_memory(work: Work, name: str, config: TPMambaConfig) -> None:
 def decide(work: Work) -> None:
     """Tell what a training would decide here, and on smaller cards."""
     setting = work.setting
-    network = TPMamba(1, setting.num_classes, setting.config)
+    with torch.device("meta"):
+        network = TPMamba(1, setting.num_classes, setting.config)
     shape = (1, 1, *setting.patch_size)
     autocast = torch.float16 if setting.device.type == "cuda" else None
     for title, size in {"here": free_bytes(setting.device), "with 8 GB free": int(8e9)}.items():
