@@ -13,8 +13,8 @@ from .training import check_device, check_models, check_sam, check_scan, check_s
 
 CHECKS: dict[str, Callable[[], Finding]] = {
     "versions": check_versions,
+    SEARCHED: check_trainer,  # as nnUNetv2_train before MONAI, which imports modules that break nnU-Net's search
     "MONAI": check_monai,
-    SEARCHED: check_trainer,
     RAW: check_raw,
     PREPROCESSED: partial(check_folder, PREPROCESSED, is_written=True),
     RESULTS: partial(check_folder, RESULTS, is_written=True),

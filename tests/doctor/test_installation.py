@@ -4,8 +4,10 @@ import os
 import re
 import sys
 from importlib import metadata
+from types import ModuleType
 
 import pytest
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from support.doctor_output import fails_alone
 from support.nnunet import PLUGIN, REPOSITORY
 
@@ -51,6 +53,28 @@ def test_search_path_is_elsewhere(doctor, monkeypatch, tmp_path):
     assert status == 1
     assert fails_alone(output) == f"nnU-Net does not find nnUNetTrainerTPMamba: nnUNet_extTrainer is {tmp_path}"
     assert f"\n      {EXPORT}{os.pathsep}{tmp_path}\n" in output
+
+
+def test_modules_that_monai_brings_do_not_break_the_search(doctor, monkeypatch):
+    """MONAI imports transformers. Its modules of former names, in 5.17, import another one for each question, and
+    nnU-Net's search asks every module where it lies. nnUNetv2_train searches before it imports MONAI.
+    """
+
+    def answer(name):
+        monkeypatch.setitem(sys.modules, f"imported_for_{name}", ModuleType("another"))
+        raise AttributeError(name)
+
+    def check():
+        module = ModuleType("of_a_former_name")
+        module.__file__ = None
+        module.__getattr__ = answer
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return Finding("ok", "MONAI")
+
+    monkeypatch.setitem(checks.CHECKS, "MONAI", check)
+    assert doctor()[0] == 0
+    with pytest.raises(RuntimeError, match="dictionary changed size during iteration"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerTPMamba")
 
 
 def test_search_path_does_not_exist(doctor, monkeypatch):
