@@ -10,7 +10,14 @@ from nnunetv2_tpmamba.doctor.finding import FAIL
 from nnunetv2_tpmamba.gpu_report.notebook import Notebook
 from nnunetv2_tpmamba.gpu_report.work import Work
 
-CHECKED = ("versions", "nnUNet_extTrainer", "MONAI", "device", "selective scan", "training step")  # in its order
+CHECKED = (
+    "versions",
+    "nnUNet_extTrainer",
+    "MONAI",
+    "device",
+    "selective scan",
+    "training step",
+)  # in the doctor's order
 ASKED = ("driver_version", "memory.total", "memory.used", "utilization.gpu", "power.limit", "clocks.max.sm")
 ANSWER_TIME = 15  # seconds
 
