@@ -24,7 +24,7 @@ from .process import FINISHED, INTERRUPTED, run_limited
 from .work import environment
 
 JSON, MARKDOWN, LOGS, WORK = "gpu-report.json", "gpu-report.md", "logs", "work"
-SHORTEST = 1.0  # seconds; a part that would have less is not started
+SHORTEST = 10.0  # seconds; a part that would have less is not started, because it would end while it imports PyTorch
 OPTIONAL = ("triton", "monai", "mamba-ssm", "causal-conv1d", "numpy")
 Log = Callable[[str], None]
 
@@ -116,7 +116,7 @@ def _run(
     if part.needs and states.get(part.needs) != FINISHED:
         return Outcome(part, None, Findings(), f"it needs the part {part.needs}, which did not finish")
     if limit < SHORTEST:
-        return Outcome(part, None, Findings(), "no time was left for it; --minutes gives more")
+        return Outcome(part, None, Findings(), f"no time was left for it; --parts {part.name} runs it alone")
     notebook = work / f"{part.name}.jsonl"
     command = [sys.executable, "-m", f"{__package__}.child", part.module, str(work), str(notebook)]
     command += [device, str(limit), SMALL if small else FULL]

@@ -18,7 +18,7 @@ from nnunetv2_tpmamba.demo.phantom import Scan, write_volume
 from nnunetv2_tpmamba.gpu_report import report
 from nnunetv2_tpmamba.gpu_report.catalogue import PARTS
 from nnunetv2_tpmamba.gpu_report.notebook import Notebook, read_notebook
-from nnunetv2_tpmamba.gpu_report.parts import card, data, network, scan, speed, training, unit_tests
+from nnunetv2_tpmamba.gpu_report.parts import card, data, network, rows, scan, speed, training, unit_tests
 from nnunetv2_tpmamba.gpu_report.process import FINISHED
 from nnunetv2_tpmamba.gpu_report.work import Work
 from nnunetv2_tpmamba.networks.ops import loop
@@ -140,7 +140,6 @@ def test_a_network_that_does_not_fit_leaves_the_others(work, found, monkeypatch)
 
     monkeypatch.setattr(network, "compare_memory", lacks)
     monkeypatch.setattr(network, "compare_precisions", lambda *arguments: None)
-    monkeypatch.setattr(network, "decide", lambda *arguments: None)
     network.measure(work)
     assert found()["TPMamba: does not fit"].value == "OutOfMemoryError: CUDA out of memory. Tried"
     assert found()["TPMamba_grid6 fits"]
@@ -159,6 +158,18 @@ def test_windows_of_a_sliding_window(side, number):
 
     assert speed.patches_of_cube(side, (96, 96, 96)) == number
     assert len(compute_steps_for_sliding_window((side,) * 3, (96,) * 3, 0.5)[0]) ** 3 == number
+
+
+def test_the_rows_of_table_1_take_a_step_each_and_nothing_is_counted_beside(work, found, tmp_path, monkeypatch):
+    assert len(rows.of_table()) == 12
+    monkeypatch.setattr("nnunetv2_tpmamba.benchmark.rows.forward_flops", None)
+    rows.measure(work)
+    results = read_notebook(tmp_path / "notes.jsonl").results
+    assert [(result.task, result.name, result.repeats, result.error) for result in results] == [
+        ("nnUNetTrainerTestbed_nnUNet", "training step", 1, ""),
+        ("nnUNetTrainerTPMamba", "training step", 1, ""),
+    ]
+    assert found()["rows measured"].value == "2 of 2"
 
 
 TESTS = """
@@ -248,4 +259,3 @@ def test_all_parts_run_on_a_cpu_in_tiny_sizes(tmp_path):
     assert "status 75 after SIGUSR1" in notes["preemption"]
     assert "--estimate: nnUNetTrainerTPMamba_demo" in notes["estimate"]
     assert "TPMamba, checkpointing: peak of a step against its count" in notes["network"]
-    assert "checkpointing with 8 GB free" in notes["network"]

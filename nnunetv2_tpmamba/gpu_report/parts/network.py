@@ -12,16 +12,18 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 from nnunetv2_tpmamba.gpu_report.work import Work
 from nnunetv2_tpmamba.networks.ops.implementations import first_line
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
-from nnunetv2_tpmamba.trainers.memory import MARGIN, decide_checkpointing, free_bytes, training_step_bytes
+from nnunetv2_tpmamba.trainers.memory import MARGIN, training_step_bytes
 
 LARGEST_ERROR = 0.02  # norm of the logits' difference beside the norm of the logits, as tests/networks/test_tpmamba.py
 STEPS = 2  # AdamW has its moments after the first
 
 
 def measure(work: Work) -> None:
-    for name, config in ((OURS, work.setting.config), (GRID6, work.setting.grid6)):
+    configs = {OURS: work.setting.config, GRID6: work.setting.grid6}
+    for name, config in configs.items():
         compare_precisions(work, name, config)
         free(work.setting.device)
+    for name, config in configs.items():  # later, because counting takes seconds
         for checkpointing in (False, True):
             try:
                 compare_memory(work, name, replace(config, checkpointing=checkpointing))
@@ -30,7 +32,6 @@ def measure(work: Work) -> None:
                     f"{name}{', checkpointing' if checkpointing else ''}: does not fit", first_line(error)
                 )
             free(work.setting.device)
-    decide(work)
 
 
 def compare_precisions(work: Work, name: str, config: TPMambaConfig) -> None:
@@ -86,15 +87,3 @@ def compare_memory(work: Work, name: str, config: TPMambaConfig) -> None:
             work.notebook.check(title, peak < MARGIN * counted, text)
         else:  # a CPU's resident memory holds more than tensors
             work.notebook.note(title, text)
-
-
-def decide(work: Work) -> None:
-    """Tell what a training would decide here, and on smaller cards."""
-    setting = work.setting
-    with torch.device("meta"):
-        network = TPMamba(1, setting.num_classes, setting.config)
-    shape = (1, 1, *setting.patch_size)
-    autocast = torch.float16 if setting.device.type == "cuda" else None
-    for title, size in {"here": free_bytes(setting.device), "with 8 GB free": int(8e9)}.items():
-        decision = decide_checkpointing(network, shape, autocast, size, "a smaller patch")
-        work.notebook.note(f"checkpointing {title}", decision)

@@ -9,7 +9,7 @@ from nnunetv2_tpmamba.gpu_report.work import Work
 
 PARTS = ("encoder", "network", "prediction")
 REPEATS = 3
-CT, LARGE_CT = 192, 300  # mm, the sides of what is predicted, and of what the benchmark predicts by default
+CT, LARGE_CT = 144, 300  # mm, the sides of what is predicted, and of what the benchmark predicts by default
 MIRRORS = 8
 
 
