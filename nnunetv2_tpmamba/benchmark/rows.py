@@ -16,7 +16,7 @@ from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTestbed
 
 from .flops import counted
-from .network import predicting, random_volume, whole_network
+from .network import compiled, predicting, random_volume, whole_network
 from .setting import SMALL_CONFIG, Setting
 from .task import Contestant, Makers, Task
 from .training import training_step
@@ -134,7 +134,7 @@ def _prepare(setting: Setting, trainer: Trainer) -> Makers:
         volume = random_volume(setting, patch_size)
         target = torch.randint(setting.num_classes, volume.shape, device=setting.device).to(volume.dtype)
         compiles = setting.device.type == "cuda" and setting.compiles
-        runs: Any = torch.compile(network) if compiles else network
+        runs = compiled(network) if compiles else network
         contestant = whole_network(
             network, training_step(runs, optimizer, volume, target, setting), patch_size, setting, optimizer
         )

@@ -17,7 +17,7 @@ from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
 from .measure import clock
-from .network import GRID6, OURS, STOCK, patch_of, predicting, random_volume, whole_network
+from .network import GRID6, OURS, STOCK, compiled, patch_of, predicting, random_volume, whole_network
 from .setting import Setting
 from .task import Contestant, Makers, Task
 
@@ -29,8 +29,8 @@ def tasks(setting: Setting) -> list[Task]:
     compiles = setting.device.type == "cuda" and setting.compiles
     steps = {"training step": False} | ({"compiled training step": True} if compiles else {})
     return [
-        Task("network", f"{title}, {patch_of(setting)}, batch of 1", partial(_steps, setting, compiled))
-        for title, compiled in steps.items()
+        Task("network", f"{title}, {patch_of(setting)}, batch of 1", partial(_steps, setting, compiles))
+        for title, compiles in steps.items()
     ]
 
 
@@ -67,7 +67,7 @@ def training_step(
     return step
 
 
-def _steps(setting: Setting, compiled: bool) -> Makers:
+def _steps(setting: Setting, compiles: bool) -> Makers:
     volume = random_volume(setting, setting.patch_size)
     target = torch.randint(setting.num_classes, volume.shape, device=setting.device).to(volume.dtype)
 
@@ -80,7 +80,7 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
     def stepping(
         network: nn.Module, optimizer: torch.optim.Optimizer, setting: Setting = setting, **others: Any
     ) -> Contestant:
-        runs: Any = torch.compile(network) if compiled else network
+        runs = compiled(network) if compiles else network
         step = training_step(runs, optimizer, volume, target, setting)
         return whole_network(network, step, setting.patch_size, setting, optimizer, **others)
 
@@ -107,7 +107,7 @@ def _steps(setting: Setting, compiled: bool) -> Makers:
 
     def forward() -> Contestant:
         call = predicting(ours(setting.config)[0], volume, setting)
-        note = "not compiled; the ratio is its share of a step" if compiled else "the ratio is its share of a step"
+        note = "not compiled; the ratio is its share of a step" if compiles else "the ratio is its share of a step"
         return Contestant(
             lambda: clock(call, setting.device)[0], times_itself=True, against=OURS, warm_up=lambda: None, note=note
         )
