@@ -29,22 +29,22 @@ def _part(name: str, title: str, share: float, needs: str = "") -> Part:
     return Part(name, title, share, f"{__package__}.parts.{name}", needs)
 
 
-# Ordered by importance. The shares are meant to let all parts before the rows finish in 8 minutes on a machine
-# with slow processor cores, where a part needs 5 to 10 s to begin; those that others need have some to spare.
+# Ordered by importance. These shares of 8 minutes should let the parts up to the prediction finish on a machine like the
+# first that ran them, whose slow processor needs 10 s to begin a part and two minutes to compile the network.
 PARTS = (
     _part("card", "The card, its driver, and the checks of nnUNetv2_tpmamba doctor", 60),
-    _part("scan", "The selective scan's kernels against the reference, and their times", 35),
-    _part("data", "A SAM file of random weights, and a synthetic data set with nnU-Net's plans, at 1 mm", 80),
-    _part("training", "200 compiled iterations of the paper's trainer, with a SAM file of random weights", 160, "data"),
-    _part("prediction", "nnUNetv2_predict with the model of the training", 45, "training"),
-    _part("network", "The full-size network: fp16 against float32, and memory by count and for real", 50),
+    _part("scan", "The selective scan's kernels against the reference, and their times", 50),
+    _part("data", "A SAM file of random weights, and a synthetic data set with nnU-Net's plans, at 1 mm", 110),
+    _part("training", "200 compiled iterations of the paper's trainer, with a SAM file of random weights", 350, "data"),
+    _part("prediction", "nnUNetv2_predict with the model of the training", 70, "training"),
+    _part("network", "The full-size network: fp16 against float32, and memory by count and for real", 75),
     _part(
-        "preemption", "A training that a signal stops and --c continues; on two cards where there are two", 65, "data"
+        "preemption", "A training that a signal stops and --c continues; on two cards where there are two", 50, "data"
     ),
-    _part("speed", "Encoder, network and sliding window beside timm and stock nnU-Net", 40),
-    _part("rows", "A training step of the rows of the paper's table 1, not compiled", 30),
+    _part("speed", "Encoder, network and sliding window beside timm and stock nnU-Net", 35),
+    _part("unit_tests", "pytest -m gpu", 25),
+    _part("rows", "A training step of the rows of the paper's table 1, not compiled", 25),
     _part("estimate", "nnUNetv2_tpmamba study plan --estimate", 15, "data"),
-    _part("unit_tests", "pytest -m gpu", 10),
 )
 
 

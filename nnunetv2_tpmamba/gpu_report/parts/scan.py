@@ -18,6 +18,7 @@ LARGEST_ERROR = 1e-3  # of the largest value; as tests/networks/ops/test_operato
 REPEATS = 3
 ODD_SHAPES = ((3, 65), (1, 1))  # sequences and steps that 16, the length of a chunk, does not divide
 WIDTH = 96  # channels of a Mamba block
+VARYING = ("mamba-ssm",)  # its threads add up gradients in no fixed order
 
 
 def measure(work: Work) -> None:
@@ -46,7 +47,11 @@ def compare(work: Work, found: Sequence[Implementation], batch: int, steps: int)
         error = max(_relative_error(a, e) for a, e in zip(actual, expected, strict=True))
         work.notebook.check(name, error < LARGEST_ERROR, float(f"{error:.2e}"))
         same = all(torch.equal(a, b) for a, b in zip(actual, again, strict=True))
-        work.notebook.check(f"{each.name}, {batch} x {steps} steps: the same in every run", same)
+        title = f"{each.name}, {batch} x {steps} steps: the same in every run"
+        if each.name in VARYING:
+            work.notebook.note(title, "yes" if same else "no")
+        else:
+            work.notebook.check(title, same)
 
 
 def compare_with_mamba_ssm(work: Work) -> None:

@@ -77,5 +77,10 @@ class Recorder:
             *_, reason = report.longrepr if isinstance(report.longrepr, tuple) else (str(report.longrepr),)
             self._notebook.note(report.nodeid, str(reason))
         else:
-            text = "passed" if report.passed else f"failed: {' '.join(report.longreprtext.split())[-200:]}"
-            self._notebook.check(report.nodeid, report.passed, text)
+            self._notebook.check(report.nodeid, report.passed, "passed" if report.passed else f"failed: {_why(report)}")
+
+
+def _why(report: Any) -> str:
+    """The exception's first line where pytest has it, else the end of what it says."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message).splitlines()[0] if crash else " ".join(report.longreprtext.split())[-200:]
