@@ -1,5 +1,7 @@
 """The precision on a CPU: what decides it, what runs in it, and how little it changes."""
 
+import os
+
 import pytest
 import torch
 from support.configs import wake_up
@@ -111,6 +113,51 @@ def test_weights_stay_float32(tiny_config):
     after = network.state_dict()
     assert list(after) == list(before)
     assert all(after[name].dtype == torch.float32 and after[name].equal(x) for name, x in before.items())
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("in_bfloat16")
+@pytest.mark.parametrize("size", [1e-40, 1e-45])  # bfloat16 has the denormal numbers of float32 down to 9e-41
+def test_denormal_voxels_are_as_good_as_zero(tiny_config, size):
+    network, volume = wake_up(TPMamba(1, 2, tiny_config)).eval(), random_volume(1, 1, 4, 16, 16)
+    torch.testing.assert_close(network(size * volume), network(0 * volume), rtol=0.02, atol=0.02)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("in_bfloat16")
+def test_more_threads_than_cores(tiny_config):
+    network, volume = wake_up(TPMamba(1, 2, tiny_config)).eval(), random_volume(1, 1, 4, 16, 16)
+    expected, before = network(volume), torch.get_num_threads()
+    torch.set_num_threads(4 * (os.cpu_count() or 1))
+    try:
+        actual = network(volume)
+    finally:
+        torch.set_num_threads(before)
+    assert (actual - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize(("trained_in", "predicting_in"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_what_one_precision_trained_the_other_predicts_with(
+    tiny_config, tmp_path, monkeypatch, trained_in, predicting_in
+):
+    volume = random_volume(1, 1, 4, 16, 16)
+    monkeypatch.setenv(VARIABLE, trained_in)
+    trained = wake_up(TPMamba(1, 2, tiny_config))
+    optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], 1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        trained(volume).square().mean().backward()
+        optimizer.step()
+    torch.save(trained.state_dict(), tmp_path / "checkpoint.pth")
+
+    network = TPMamba(1, 2, tiny_config).eval()
+    network.load_state_dict(torch.load(tmp_path / "checkpoint.pth", weights_only=True))
+    with torch.no_grad():
+        expected = trained.eval()(volume)
+        monkeypatch.setenv(VARIABLE, predicting_in)
+        actual = network(volume)
+    assert not actual.equal(expected)
+    assert (actual - expected).norm() < 0.03 * expected.norm()
 
 
 @torch.no_grad()
