@@ -10,13 +10,15 @@ from torch.utils.checkpoint import checkpoint
 
 from .ops import gated_scan
 
+RECOMPUTED = 2**18  # values of the input from which on the memory of a dozen wider tensors matters more than time
+
 
 class MambaBlock(nn.Module):
     """Mix a sequence causally: gate, short depthwise convolution, selective scan.
 
     Everything is computed in float32 under any autocast. Scan outputs overflow fp16, so a caller should normalise the
-    result before it leaves float32. Only the input is kept for the backward pass: as in mamba_ssm, a dozen tensors of
-    width E are cheaper to compute again than to hold.
+    result before it leaves float32. Of a large input nothing else is kept for the backward pass: as in mamba_ssm, a
+    dozen tensors of width E are cheaper to compute again than to hold.
 
     Source: Gu and Dao, "Mamba", 2023, section 3.4 and figure 3; paper figure 3; ``Mamba`` of mamba_ssm. State dicts of
     that class load here, and state dicts of this class load there.
@@ -54,9 +56,10 @@ class MambaBlock(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         with torch.autocast(sequence.device.type, enabled=False):
-            return checkpoint(
-                self._forward, sequence.to(self.A_log.dtype), use_reentrant=False, preserve_rng_state=False
-            )
+            sequence = sequence.to(self.A_log.dtype)
+            if sequence.numel() < RECOMPUTED:
+                return self._forward(sequence)
+            return checkpoint(self._forward, sequence, use_reentrant=False, preserve_rng_state=False)
 
     def _forward(self, sequence: Tensor) -> Tensor:
         L = sequence.shape[1]

@@ -80,10 +80,10 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     )
     testbed = replace(
         nnUNetTrainerTPMamba_small.testbed,
-        spacing=(5.0, 5.0, 5.0),
-        patch_size=(32, 48, 48),
+        spacing=(6.0, 6.0, 6.0),
+        patch_size=(28, 40, 40),
         initial_lr=7e-3,
-        num_epochs=25,
+        num_epochs=40,
         num_iterations_per_epoch=25,
         num_val_iterations_per_epoch=2,
         mirroring=False,

@@ -61,7 +61,7 @@ class TestKindsOfDatasets:
     def test_channels_are_normalised_by_their_names(self, datasets, module_nnunet, name):
         datasets(name)
         channels = DATASETS[name].get("channels", ("CT",))
-        (folder,) = module_nnunet.preprocessed.glob(f"{name}/*_tpmamba_5mm")
+        (folder,) = module_nnunet.preprocessed.glob(f"{name}/*_tpmamba_6mm")
         for case in CASES:
             from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
@@ -168,7 +168,7 @@ class TestTrainingOptions:
         other = model(trained.results, NAME, "OtherPlans")
         assert json.loads((other / "plans.json").read_text())["plans_name"] == "OtherPlans"
         made = {path.name for path in (trained.preprocessed / NAME).iterdir() if path.is_dir()}
-        assert {"nnUNetPlans_3d_fullres_tpmamba_5mm", "OtherPlans_3d_fullres_tpmamba_5mm"} <= made
+        assert {"nnUNetPlans_3d_fullres_tpmamba_6mm", "OtherPlans_3d_fullres_tpmamba_6mm"} <= made
         predicted = trained.predict(NAME, TRAINER, trained.raw / NAME / "imagesTr", tmp_path, "-p", "OtherPlans")
         assert len(list(predicted.glob("case*.nii.gz"))) == len(CASES)
         assert content(model(trained.results, NAME)) == before

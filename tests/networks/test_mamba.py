@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nnunetv2_tpmamba.networks import mamba
 from nnunetv2_tpmamba.networks.mamba import MambaBlock
 
 
@@ -87,6 +88,23 @@ def test_is_causal():
     gradient = torch.autograd.grad(block(sequence)[0, 5].sum(), sequence)[0]
     seen = gradient.abs().sum(-1)[0] > 0
     assert seen.tolist() == [True] * 6 + [False] * 6
+
+
+def test_of_a_large_input_nothing_else_is_kept(monkeypatch):
+    block, sequence = MambaBlock(d_model=16), torch.randn(2, 20, 16)
+    results = []
+    for smallest in (sequence.numel() + 1, sequence.numel()):
+        monkeypatch.setattr(mamba, "RECOMPUTED", smallest)
+        block.zero_grad()
+        kept = []
+        leaf = sequence.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, k=kept: k.append(x.numel()) or x, lambda x: x):
+            y = block(leaf)
+        y.square().sum().backward()
+        results.append((sum(kept), [y.detach(), leaf.grad, *(p.grad.clone() for p in block.parameters())]))
+    (everything, expected), (little, actual) = results
+    assert little < everything / 10
+    assert all(a.equal(e) for a, e in zip(actual, expected, strict=True))
 
 
 def test_output_is_float32_under_autocast():
