@@ -54,8 +54,8 @@ def predicting(network: nn.Module, volume: Tensor, setting: Setting) -> Callable
 def compiled(network: nn.Module) -> Any:
     """Compile as nnU-Net does, but also a network that is like one compiled before.
 
-    torch stops compiling a piece of code after eight variants, and gives the second size of an input a graph for all
-    sizes; a training meets neither, because it has one network and one size.
+    torch stops compiling a piece of code after eight variants, which this raises for the whole process, and gives the
+    second size of an input a graph for all sizes. A training has one network and one size.
     """
     torch._dynamo.config.cache_size_limit = 64
     return torch.compile(network, dynamic=False)

@@ -29,8 +29,8 @@ def _part(name: str, title: str, share: float, needs: str = "") -> Part:
     return Part(name, title, share, f"{__package__}.parts.{name}", needs)
 
 
-# Ordered by importance. These shares of 8 minutes should let the parts up to the prediction finish on a machine like
-# the first that ran them, whose slow processor needs 10 s to begin a part and two minutes to compile the network.
+# Ordered by importance. These shares, which are relative, should let the parts up to the prediction finish on a machine
+# like the first that ran them, whose slow processor needs 10 s to begin a part and two minutes to compile the network.
 PARTS = (
     _part("card", "The card, its driver, and the checks of nnUNetv2_tpmamba doctor", 60),
     _part("scan", "The selective scan's kernels against the reference, and their times", 50),
@@ -39,7 +39,7 @@ PARTS = (
     _part("prediction", "nnUNetv2_predict with the model of the training", 70, "training"),
     _part("network", "The full-size network: fp16 against float32, and memory by count and for real", 75),
     _part(
-        "preemption", "A training that a signal stops and --c continues; on two cards where there are two", 50, "data"
+        "preemption", "A training that a signal stops and --c continues; on two cards where there are two", 80, "data"
     ),
     _part("speed", "Encoder, network and sliding window beside timm and stock nnU-Net", 35),
     _part("unit_tests", "pytest -m gpu", 25),

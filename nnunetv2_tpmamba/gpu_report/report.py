@@ -116,7 +116,8 @@ def _run(
     if part.needs and states.get(part.needs) != FINISHED:
         return Outcome(part, None, Findings(), f"it needs the part {part.needs}, which did not finish")
     if limit < SHORTEST:
-        return Outcome(part, None, Findings(), f"no time was left for it; --parts {part.name} runs it alone")
+        why_not = f"no time was left for it; run it with --parts {part.name}, into another folder"
+        return Outcome(part, None, Findings(), why_not)
     notebook = work / f"{part.name}.jsonl"
     command = [sys.executable, "-m", f"{__package__}.child", part.module, str(work), str(notebook)]
     command += [device, str(limit), SMALL if small else FULL]

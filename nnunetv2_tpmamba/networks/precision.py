@@ -75,7 +75,7 @@ def in_cpu_precision(forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any,
     other devices, and under autocast of the caller's, nothing changes.
     """
 
-    @wraps(forward)
+    @wraps(forward, updated=())  # what torch.compiler notes in a function is of that function alone
     def forward_in_cpu_precision(network: Any, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return forward(network, x)

@@ -17,8 +17,8 @@ from .precision import in_cpu_precision
 from .sam.encoder import build_encoder, build_input_scale
 from .triplane import TriPlaneMamba
 
-# torch.compile compiles what such a method calls, not the method itself: blocks that are alike are compiled once, while
-# one graph of all of them, with thousands of operations, takes minutes.
+# torch.compile compiles what such a function calls, not the function itself: blocks that are alike are compiled once,
+# while one graph of all of them, with thousands of operations, takes many minutes.
 piece_by_piece = torch.compiler.disable(recursive=False)
 
 
@@ -78,7 +78,7 @@ class TPMamba(nn.Module):
         self.to_rgb = None if input_channels in (1, 3) else _mean_projection(input_channels)
         self.normalize = build_input_scale(config)
 
-    @piece_by_piece
+    @piece_by_piece  # the decorator's function as well as this one
     @in_cpu_precision
     @piece_by_piece
     def forward(self, volume: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class TPMamba(nn.Module):
         stack = self.embed(volume)
         features: list[Tensor] = []
         for block, adapter in zip(self.encoder.blocks, self.adapters, strict=True):
-            stack = self._run(block, adapter, stack)
+            stack = self._run_or_recompute(block, adapter, stack)
             features = [*features, stack] if last is None else [*features, stack][-last:]
         return features
 
@@ -99,7 +99,7 @@ class TPMamba(nn.Module):
         """Return the tokens ``(B, D, h, w, embed_dim)`` that the first block reads."""
         return rearrange(self.encoder.embed(self._slices(volume)), "(B D) h w C -> B D h w C", B=volume.shape[0])
 
-    def _run(self, block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
+    def _run_or_recompute(self, block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(self.run_block, block, adapter, stack, use_reentrant=False)
         return self.run_block(block, adapter, stack)

@@ -179,6 +179,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
             self.preprocess()
             if self.is_ddp:  # compiling in the pieces that suit DDP fails on recomputed blocks in some torch versions
                 torch._dynamo.config.optimize_ddp = False
+            torch._dynamo.config.cache_size_limit = 64  # each kind of block is compiled for training and for prediction
             super().initialize()
             if weights is not None:
                 self.load_pretrained(weights)

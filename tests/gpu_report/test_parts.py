@@ -161,7 +161,6 @@ def test_windows_of_a_sliding_window(side, number):
 
 
 def test_the_rows_of_table_1_take_a_step_each_and_nothing_is_counted_beside(work, found, tmp_path, monkeypatch):
-    assert len(rows.of_table()) == 12
     monkeypatch.setattr("nnunetv2_tpmamba.benchmark.rows.forward_flops", None)
     rows.measure(work)
     results = read_notebook(tmp_path / "notes.jsonl").results

@@ -126,7 +126,7 @@ def test_every_part_gets_its_share_and_what_others_leave():
 
 def test_without_time_a_part_is_not_started(tmp_path, write_part):
     outcomes, *_ = run(tmp_path / "report", write_part("good", GOOD), minutes=0.001)
-    assert outcomes[0].in_words() == "not run: no time was left for it; --parts good runs it alone"
+    assert outcomes[0].in_words() == "not run: no time was left for it; run it with --parts good, into another folder"
 
 
 def test_the_parts_exist_and_need_earlier_ones():

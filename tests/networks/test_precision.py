@@ -160,6 +160,14 @@ def test_what_one_precision_trained_the_other_predicts_with(
     assert (actual - expected).norm() < 0.03 * expected.norm()
 
 
+def test_what_torch_notes_in_a_function_is_not_copied_to_the_decorated_one():
+    """Some versions of torch would call the inner function in place of the outer one, which lowers the precision."""
+    inner = torch.compiler.disable(recursive=False)(lambda network, x: x)
+    noted = {name for name in vars(inner) if name.startswith("_torch")}
+    assert noted
+    assert not noted & vars(precision.in_cpu_precision(inner)).keys()
+
+
 @torch.no_grad()
 def test_autocast_of_the_caller_decides(tiny_config, monkeypatch):
     monkeypatch.setattr(precision, "cpu_precision", lambda training: pytest.fail("asked although autocast is on"))
