@@ -77,10 +77,10 @@ def check_plans(folder: Path, trainers: Mapping[str, Trainer], configuration: st
 
 
 def _of_table(name: str) -> dict[str, Trainer]:
-    rows = {key: row for key, row in catalogue.rows().items() if row.row and row.row.table == TABLES[name]}
     if name == FIRST_TABLE:
         stock: dict[str, Trainer] = {nnUNetTrainer.__name__: nnUNetTrainer}
-        return {key: row for key, row in rows.items() if row.row and row.row.dice} | stock
+        return catalogue.rows_of_table_1() | stock
+    rows = {key: row for key, row in catalogue.rows().items() if row.row and row.row.table == TABLES[name]}
     return {nnUNetTrainerTPMamba.__name__: nnUNetTrainerTPMamba} | rows
 
 

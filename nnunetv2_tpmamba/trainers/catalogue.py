@@ -48,6 +48,11 @@ def rows() -> dict[str, type[nnUNetTrainerTestbed]]:
     return {name: trainer for name, trainer in trainers().items() if vars(trainer).get("row")}
 
 
+def rows_of_table_1() -> dict[str, type[nnUNetTrainerTestbed]]:
+    """The trainers of the rows for which the paper's table 1 has a Dice."""
+    return {name: row for name, row in rows().items() if row.row and row.row.table == "table 1" and row.row.dice}
+
+
 def networks() -> dict[str, type[nnUNetTrainerTestbed]]:
     """One trainer for each network: the rows, then the others whose network is not that of a trainer before them."""
     found: dict[_Network, tuple[str, type[nnUNetTrainerTestbed]]] = {}

@@ -11,26 +11,19 @@ from nnunetv2_tpmamba.benchmark.task import Makers, Task
 from nnunetv2_tpmamba.gpu_report.work import Work
 from nnunetv2_tpmamba.trainers import catalogue
 
-TABLE = "table 1"
 REPEATS = 1  # after the warm-up, which is a step too
 SMALL_ROWS = ("nnUNetTrainerTestbed_nnUNet", "nnUNetTrainerTPMamba")
 
 
 def measure(work: Work) -> None:
-    setting = replace(work.setting, compiles=False, rows=SMALL_ROWS if work.setting.small else of_table())
+    chosen = SMALL_ROWS if work.setting.small else tuple(catalogue.rows_of_table_1())
+    setting = replace(work.setting, compiles=False, rows=chosen)
     tasks = rows.tasks(setting)
     for done, task in enumerate(tasks):
         work.notebook.note("rows measured", f"{done} of {len(tasks)}")
         for result in run_task(step_alone(task), setting.device, REPEATS):
             work.notebook.result(result)
     work.notebook.note("rows measured", f"{len(tasks)} of {len(tasks)}")
-
-
-def of_table() -> tuple[str, ...]:
-    """The trainers of the rows for which the table has a Dice."""
-    return tuple(
-        name for name, each in catalogue.rows().items() if each.row and each.row.table == TABLE and each.row.dice
-    )
 
 
 def step_alone(task: Task) -> Task:
