@@ -101,7 +101,7 @@ def run_nnunet(work: Workspace, epochs: int | None, seed: int, console: Console)
 
     console.step(f"Train {TRAINER} on the {'GPU' if device == 'cuda' else 'CPU'}")
     if epochs is None:
-        console.say("On two idle CPU cores this takes about ten minutes, some more without bfloat16")
+        console.say("On two CPU cores this takes about ten minutes")
     console.run(["nnUNetv2_train", number, CONFIGURATION, "0", "-tr", TRAINER, "-device", device], env)
 
     console.step("Predict the unseen cases")
@@ -116,7 +116,6 @@ def run_nnunet(work: Workspace, epochs: int | None, seed: int, console: Console)
 
 def environment(work: Workspace, epochs: int | None, seed: int) -> dict[str, str]:
     """The environment of nnU-Net's commands: this process's, with the demo's folders, few processes and the seed."""
-    from nnunetv2_tpmamba.networks import precision
     from nnunetv2_tpmamba.trainers import plugin
 
     cores = os.cpu_count() or 1
@@ -130,9 +129,7 @@ def environment(work: Workspace, epochs: int | None, seed: int) -> dict[str, str
         PYTHONUNBUFFERED="1",
         TPMAMBA_DEMO_SEED=str(seed),
     )
-    env.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take cores from augmentation
-    if precision.has_bfloat16():
-        env.setdefault(precision.VARIABLE, "bfloat16")  # also for training, which is faster and as good in the demo
+    env.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take cores from other programs
     if epochs is not None:
         env["TPMAMBA_DEMO_EPOCHS"] = str(epochs)
     return env

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .autocast import bounded
+from .depth_conv import DepthConv, depth_convs
 from .mamba import MambaBlock
 
 PLANES = {
@@ -109,14 +110,13 @@ class TriPlaneMamba(nn.Module):
         nn.init.zeros_(self.widen.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.narrow(rearrange(bounded(tokens), "B D h w C -> B C D h w"))
+        x = depth_convs(bounded(tokens), [self.narrow])
         if len(self.multi_scale):
-            x = torch.cat([conv(x) for conv in self.multi_scale], dim=1)
+            x = depth_convs(x, self.multi_scale)
         if len(self.planes):
-            x = rearrange(x, "B r D h w -> B D h w r")
             x = sum(plane(x) for plane in self.planes.values())
-            x = rearrange(x, "B D h w r -> B r D h w")
-        return tokens + rearrange(self.widen(x), "B C D h w -> B D h w C")
+        widened = self.widen(rearrange(x, "B D h w r -> B r D h w"))
+        return tokens + rearrange(widened, "B C D h w -> B D h w C")
 
 
 def _check(hidden_dim: int, conv_kernel: int, dilations: Sequence[int], planes: Sequence[str]) -> None:
@@ -130,32 +130,3 @@ def _check(hidden_dim: int, conv_kernel: int, dilations: Sequence[int], planes: 
         raise ValueError(
             f"planes {tuple(planes)}: each must be one of {', '.join(PLANES)}, at most once; () means no Mamba"
         )
-
-
-class DepthConv(nn.Sequential):
-    """Convolve along depth alone, with zeros beyond the ends, then instance norm and GELU.
-
-    Shape:
-        input ``(B, input_channels, D, h, w)``; output ``(B, output_channels, D, h, w)``.
-    """
-
-    def __init__(self, input_channels: int, output_channels: int, kernel_size: int = 3, dilation: int = 1) -> None:
-        super().__init__(
-            nn.Conv3d(
-                input_channels,
-                output_channels,
-                (kernel_size, 1, 1),
-                padding=(dilation * (kernel_size // 2), 0, 0),
-                dilation=(dilation, 1, 1),
-                bias=False,
-            ),
-            InstanceNorm(output_channels, affine=True),
-            nn.GELU(),
-        )
-
-
-class InstanceNorm(nn.InstanceNorm3d):
-    """PyTorch's instance norm, except that a single voxel, which PyTorch refuses, is normalised to its own mean."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, True)

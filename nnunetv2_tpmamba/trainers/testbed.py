@@ -215,7 +215,8 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """AdamW on the parameters that train, and nnU-Net's poly schedule."""
-        optimizer = torch.optim.AdamW(parameter_groups(self.bare_network(), self.weight_decay), lr=self.initial_lr)
+        groups = parameter_groups(self.bare_network(), self.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.initial_lr, fused=True)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:

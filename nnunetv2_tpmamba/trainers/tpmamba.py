@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 
 import torch
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 
 from nnunetv2_tpmamba.config import DEMO_SEED
@@ -81,14 +80,13 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     testbed = replace(
         nnUNetTrainerTPMamba_small.testbed,
         spacing=(6.0, 6.0, 6.0),
-        patch_size=(28, 40, 40),
-        initial_lr=7e-3,
-        num_epochs=40,
+        patch_size=(36, 36, 36),
+        initial_lr=5e-3,
+        num_epochs=30,
         num_iterations_per_epoch=25,
         num_val_iterations_per_epoch=2,
         mirroring=False,
     )
-    warmup_epochs = 2
     needs = "a CPU"
 
     def __init__(
@@ -106,6 +104,8 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     def initialize(self, pretrained: bool = True) -> None:
         assert self.seed is not None
         seed_everything(self.seed)
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)  # so small a network is no faster with more, and much slower beside other programs
         super().initialize(pretrained)
 
     def on_epoch_end(self) -> None:
@@ -118,11 +118,6 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
         began, ended = (self.logger.get_value(f"epoch_{what}_timestamps", step=-1) for what in ("start", "end"))
         return (self.num_epochs - self.current_epoch) * (ended - began)
 
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        """The testbed's optimiser, with a smaller learning rate in the first epochs, because the demo's is high."""
-        optimizer, _ = super().configure_optimizers()
-        return optimizer, WarmupPolyLR(optimizer, self.initial_lr, self.num_epochs, self.warmup_epochs)
-
 
 def whole_number(variable: str, default: int, least: int) -> int:
     """Read an environment variable.
@@ -134,20 +129,6 @@ def whole_number(variable: str, default: int, least: int) -> int:
     if not value.isdecimal() or int(value) < least:
         raise ValueError(f"{variable} is {value!r}; set it to a whole number of at least {least}, or unset it")
     return int(value)
-
-
-class WarmupPolyLR(PolyLRScheduler):
-    """nnU-Net's schedule, scaled by 1/(w+1), 2/(w+1), ... in the first w epochs."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, initial_lr: float, max_steps: int, warmup_steps: int) -> None:
-        self.warmup_steps = warmup_steps
-        super().__init__(optimizer, initial_lr, max_steps)
-
-    def step(self, current_step: int | None = None) -> None:
-        super().step(current_step)
-        if current_step is not None and current_step < self.warmup_steps:
-            for group in self.optimizer.param_groups:
-                group["lr"] *= (current_step + 1) / (self.warmup_steps + 1)
 
 
 class nnUNetTrainerTPMamba_1epoch(nnUNetTrainerTPMamba):

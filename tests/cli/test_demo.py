@@ -13,7 +13,6 @@ from support.raw_datasets import make_raw, snapshot
 
 from nnunetv2_tpmamba.cli import console, demo
 from nnunetv2_tpmamba.demo.workspace import MARKER, Workspace
-from nnunetv2_tpmamba.networks import precision
 
 FAKE_NNUNET = """
 import json, os, pathlib, shutil, sys
@@ -67,19 +66,6 @@ def run_demo(*arguments):
     parser = argparse.ArgumentParser()
     demo.add_arguments(parser)
     return demo.run(parser.parse_args(list(map(str, arguments))))
-
-
-@pytest.mark.parametrize(
-    ("native", "wanted", "expected"),
-    [(True, None, "bfloat16"), (True, "float32", "float32"), (False, None, None), (False, "bfloat16", "bfloat16")],
-)
-def test_trains_in_bfloat16_where_the_processor_has_it(tmp_path, monkeypatch, native, wanted, expected):
-    monkeypatch.setattr(precision, "has_bfloat16", lambda: native)
-    monkeypatch.delenv(precision.VARIABLE, raising=False)
-    if wanted:
-        monkeypatch.setenv(precision.VARIABLE, wanted)
-    work = Workspace(tmp_path, demo.PHANTOM)
-    assert demo.environment(work, epochs=None, seed=1).get(precision.VARIABLE) == expected
 
 
 def make_images(folder, **changes):

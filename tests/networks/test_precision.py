@@ -55,12 +55,12 @@ def test_without_onednn_nothing_is_lowered(monkeypatch):
 def test_products_are_lowered_and_planes_and_result_are_not(tiny_config, training):
     network, seen = wake_up(TPMamba(1, 2, tiny_config)).train(training), {}
     block, adapter = network.encoder.blocks[0], network.adapters[0]
-    lowered = {"qkv": block.attn.qkv, "mlp": block.mlp, "narrow": adapter.narrow[0], "widen": adapter.widen}
-    lowered |= {"decoder": network.decoder.join}
+    lowered = {"qkv": block.attn.qkv, "mlp": block.mlp, "widen": adapter.widen, "decoder": network.decoder.join}
     for name, part in {**lowered, "plane": adapter.planes["hw"]}.items():
         part.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: output.dtype}))
+    adapter.planes["hw"].register_forward_pre_hook(lambda _, inputs: seen.update({"depth": inputs[0].dtype}))
     logits = network(random_volume(1, 1, 4, 16, 16))
-    assert seen == {**dict.fromkeys(lowered, torch.bfloat16), "plane": torch.float32}
+    assert seen == {**dict.fromkeys([*lowered, "depth"], torch.bfloat16), "plane": torch.float32}
     assert logits.dtype == torch.float32
 
 

@@ -74,8 +74,8 @@ def test_autocast_makes_it_smaller(full_size, count):
 def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(tiny_config, monkeypatch):
     network = TPMamba(1, 2, tiny_config)
     counted = []
-    for tokens in (1, 10**9):
-        monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", tokens)
+    for values in (1, 10**12):
+        monkeypatch.setattr(window_attention, "VALUES_AT_A_TIME", values)
         counted.append(training_step_bytes(network, (1, 1, 16, 32, 32), torch.float16))
     assert counted[0] == counted[1]
 

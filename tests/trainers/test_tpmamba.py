@@ -38,18 +38,6 @@ def test_optimizer_holds_exactly_what_trains(make):
             assert (name in undecayed) == spared, name
 
 
-def test_warmup_of_the_demo_scales_the_first_epochs_only(make):
-    made = make(tpmamba.nnUNetTrainerTPMamba_demo, initialized=False)
-    made.network = torch.nn.Conv3d(1, 1, 1)
-    optimizer, schedule = made.configure_optimizers()
-    rates = []
-    for epoch in (0, 1, 2, 39, 0):  # a resumed training starts anywhere
-        schedule.step(epoch)
-        rates.append(optimizer.param_groups[1]["lr"])
-    plain = [7e-3 * (1 - epoch / 40) ** 0.9 for epoch in (0, 1, 2, 39, 0)]
-    np.testing.assert_allclose(np.divide(rates, plain), [1 / 3, 2 / 3, 1, 1, 1 / 3])
-
-
 @pytest.mark.parametrize(
     ("variant", "differs"),
     [

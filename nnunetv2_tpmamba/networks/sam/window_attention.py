@@ -1,5 +1,6 @@
 """SAM's attention over windows, without computing the padding that SAM fills its windows with."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import Tensor
 from nnunetv2_tpmamba.networks.autocast import is_autocast_to_fp16
 from nnunetv2_tpmamba.networks.kept_weights import KeptLinear
 
-# Tokens that a CPU works on at a time: 16 slices of a 12 x 12 grid. With more tokens every tensor is fresh memory from
-# the system, which is slower.
-TOKENS_AT_A_TIME = 2304
+# Values of tokens that a CPU works on at a time: 16 slices of a 12 x 12 grid with SAM's 768 channels. With more, every
+# tensor is fresh memory from the system, which is slower.
+VALUES_AT_A_TIME = 16 * 12 * 12 * 768
+# Attention in bfloat16 on a CPU takes a third of the time for keys whose number is a multiple of this.
+KEY_MULTIPLE = 16
 
 
 class SamBlock(Block):
@@ -66,10 +69,10 @@ class SamBlock(Block):
 
 def _in_parts(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """Apply ``function`` to ``tokens``, on a CPU to a few slices at a time."""
-    n, h, w, _ = tokens.shape
+    n = tokens.shape[0]
     # under fp16 autocast a CPU stands in for a GPU, whose memory is counted
     whole = tokens.device.type != "cpu" or is_autocast_to_fp16("cpu")
-    slices = n if whole else max(1, TOKENS_AT_A_TIME // (h * w))
+    slices = n if whole else max(1, VALUES_AT_A_TIME // math.prod(tokens.shape[1:]))
     if n <= slices:
         return function(tokens)
     return torch.cat([function(part) for part in tokens.split(slices)])
@@ -79,10 +82,11 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     """Attend within windows of which only the first ``h x w`` tokens are real.
 
     SAM's padding tokens are zero, so their keys and values are all the bias of qkv, and only their position terms
-    differ. Attending to all of them is attending once to a single zero token whose score has, as its position term, the
-    log-sum-exp of theirs. Position terms are extra channels of queries and keys: a query carries its terms for all rows
-    and columns of the window, and a key selects those of its own row and column by ones and zeros. So the scores,
-    ``(n, heads, h w, h w)``, are never held, neither here nor for the backward pass.
+    differ. Attending to all of them is attending to a single zero token whose score has, as its position term, the
+    log-sum-exp of theirs, or to several zero tokens that share it in equal parts. Position terms are extra channels of
+    queries and keys: a query carries its terms for all rows and columns of the window, and a key selects those of its
+    own row and column by ones and zeros. So the scores, ``(n, heads, h w, h w)``, are never held, neither here nor for
+    the backward pass.
 
     Source: Li et al., "MViTv2", 2022, section 4.1 (decomposed relative positions); ``Attention`` of timm's
     ``vision_transformer_sam``, whose result this is.
@@ -95,17 +99,18 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     Shape:
         input and output ``(n, h, w, embed_dim)``.
     """
-    _, h, w, _ = tokens.shape
-    num_zero_tokens = int((h, w) != window)
-    sequence = F.pad(rearrange(tokens, "n h w C -> n (h w) C"), (0, 0, 0, num_zero_tokens))
-    q, k, v = rearrange(
-        attention.qkv(sequence), "n t (three heads c) -> three n heads t c", three=3, heads=attention.num_heads
-    )
-    query_terms = _query_terms(attention, q[:, :, : h * w].unflatten(2, (h, w)), window)
+    n, h, w, C = tokens.shape
+    q, k, v = _queries_keys_values(attention, rearrange(tokens, "n h w C -> n (h w) C"))
+    num_zero_tokens = 0 if (h, w) == window else KEY_MULTIPLE - h * w % KEY_MULTIPLE
+    query_terms = _query_terms(attention, q.unflatten(2, (h, w)), window, num_zero_tokens)
+    if num_zero_tokens:
+        _, zero_key, zero_value = _queries_keys_values(attention, tokens.new_zeros(1, 1, C))
+        k = torch.cat([k, zero_key.expand(n, -1, num_zero_tokens, -1)], dim=2)
+        v = torch.cat([v, zero_value.expand(n, -1, num_zero_tokens, -1)], dim=2)
     key_selectors = _key_selectors(h, w, num_zero_tokens, like=k) / attention.scale
 
     fill = -(q.shape[-1] + key_selectors.shape[1]) % 8  # fused attention on GPUs wants a multiple of 8 channels
-    query_terms = F.pad(query_terms, (0, fill, 0, num_zero_tokens)).to(q.dtype)
+    query_terms = F.pad(query_terms, (0, fill)).to(q.dtype)
     key_selectors = F.pad(key_selectors, (0, fill)).expand(*k.shape[:2], -1, -1)
     attended = F.scaled_dot_product_attention(
         torch.cat([q, query_terms], dim=-1),
@@ -113,15 +118,22 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
         F.pad(v, (0, key_selectors.shape[-1])),
         scale=attention.scale,
     )
-    attended = attended[:, :, : h * w, : v.shape[-1]]
+    attended = attended[..., : v.shape[-1]]
     return attention.proj(rearrange(attended, "n heads (h w) c -> n h w (heads c)", h=h))
 
 
-def _query_terms(attention: Attention, queries: Tensor, window: tuple[int, int]) -> Tensor:
-    """The position terms of every query: one per row, one per column, and one for the zero token if there is padding.
+def _queries_keys_values(attention: Attention, tokens: Tensor) -> Tensor:
+    """Project tokens ``(n, t, embed_dim)`` to queries, keys and values, ``(3, n, heads, t, c)``."""
+    return rearrange(
+        attention.qkv(tokens), "n t (three heads c) -> three n heads t c", three=3, heads=attention.num_heads
+    )
+
+
+def _query_terms(attention: Attention, queries: Tensor, window: tuple[int, int], num_zero_tokens: int) -> Tensor:
+    """The position terms of every query: one per row, one per column, and one for the zero tokens if there are any.
 
     Shape:
-        queries ``(n, heads, h, w, c)``; result ``(n, heads, h w, h + w)``, or one more for the zero token.
+        queries ``(n, heads, h, w, c)``; result ``(n, heads, h w, h + w)``, or one more for the zero tokens.
     """
     h, w = queries.shape[2:4]
     row_embeddings = get_rel_pos(window[0], window[0], attention.rel_pos_h)[:h]
@@ -129,22 +141,21 @@ def _query_terms(attention: Attention, queries: Tensor, window: tuple[int, int])
     row_terms = torch.einsum("nahwc,hkc->nahwk", queries, row_embeddings)  # a: attention head, k: row of the key
     column_terms = torch.einsum("nahwc,wkc->nahwk", queries, column_embeddings)
     terms = [row_terms[..., :h], column_terms[..., :w]]
-    if (h, w) != window:
-        terms.append(_padding_term(row_terms, column_terms).unsqueeze(-1))
+    if num_zero_tokens:
+        padding_term = _padding_term(row_terms, column_terms) - math.log(num_zero_tokens)
+        terms.append(padding_term.unsqueeze(-1))
     return rearrange(torch.cat(terms, dim=-1), "n heads h w terms -> n heads (h w) terms")
 
 
 def _key_selectors(h: int, w: int, num_zero_tokens: int, like: Tensor) -> Tensor:
-    """Which of a query's terms belong to each key: a one for its row and a one for its column, or for the zero token.
+    """Which of a query's terms belong to each key: a one for its row and a one for its column, or for the zero tokens.
 
     Shape:
-        ``(h w, h + w)``, or one more of both for the zero token.
+        ``(h w, h + w)``, or with zero tokens ``(h w + num_zero_tokens, h + w + 1)``.
     """
-    rows, columns, zero_tokens = (
-        torch.eye(size, device=like.device, dtype=like.dtype) for size in (h, w, num_zero_tokens)
-    )
+    rows, columns = (torch.eye(size, device=like.device, dtype=like.dtype) for size in (h, w))
     selectors = torch.cat([rows.repeat_interleave(w, 0), columns.repeat(h, 1)], dim=1)
-    return torch.block_diag(selectors, zero_tokens)
+    return torch.block_diag(selectors, like.new_ones(num_zero_tokens, 1)) if num_zero_tokens else selectors
 
 
 def _padding_term(row_terms: Tensor, column_terms: Tensor) -> Tensor:

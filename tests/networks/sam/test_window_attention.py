@@ -75,7 +75,7 @@ def test_slices_taken_in_parts_give_the_same(monkeypatch, grid, window_size):
     block = random_block(window_size, lora=True).double()
     tokens = torch.randn(7, *grid, DIM, dtype=torch.float64)
     whole = output_and_gradients(block, block, tokens)
-    monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", 2 * grid[0] * grid[1])
+    monkeypatch.setattr(window_attention, "VALUES_AT_A_TIME", 2 * tokens[0].numel())
     for part, expected in zip(output_and_gradients(block, block, tokens), whole, strict=True):
         torch.testing.assert_close(part, expected)
     with torch.no_grad():
@@ -84,9 +84,9 @@ def test_slices_taken_in_parts_give_the_same(monkeypatch, grid, window_size):
 
 
 def test_its_two_halves_are_the_block(monkeypatch):
-    monkeypatch.setattr(window_attention, "TOKENS_AT_A_TIME", 2 * 6 * 6)
     block = random_block(lora=True)
     tokens = torch.randn(5, 6, 6, DIM)
+    monkeypatch.setattr(window_attention, "VALUES_AT_A_TIME", 2 * tokens[0].numel())
     halves = output_and_gradients(lambda tokens: block.feed_forward(block.attend(tokens)), block, tokens)
     for half, whole in zip(halves, output_and_gradients(block, block, tokens), strict=True):
         torch.testing.assert_close(half, whole)

@@ -61,7 +61,6 @@ class nnUNetTrainerTPMamba_tiny_short(nnUNetTrainerTPMamba_demo):
         decoder_dim=8,
     )
     testbed = replace(nnUNetTrainerTPMamba_demo.testbed, **FEW, patch_size=(16, 32, 32), initial_lr=1e-3)
-    warmup_epochs = 0
 
 
 class nnUNetTrainerTPMamba_tiny_fine(nnUNetTrainerTPMamba_tiny_short):
