@@ -77,7 +77,6 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
     """
     B, D, h, w, _ = x.shape
     rows = rearrange(x, "B D h w C -> (D h w) (B C)")
-    rows = torch.batch_norm(
-        rows, weight.repeat(B), bias.repeat(B), None, None, True, 0.0, eps, torch.backends.cudnn.enabled
-    )
+    use_cudnn = False  # PyTorch's own kernel is made for channels that come last
+    rows = torch.batch_norm(rows, weight.repeat(B), bias.repeat(B), None, None, True, 0.0, eps, use_cudnn)
     return rearrange(rows, "(D h w) (B C) -> B D h w C", B=B, D=D, h=h, w=w)
