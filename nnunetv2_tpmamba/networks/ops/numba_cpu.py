@@ -49,12 +49,15 @@ def gated_forward(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 
 def _run(kernel: Any, *arguments: Tensor | int) -> None:
     arrays = [x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments]
+    threads = torch.get_num_threads()
     with ONE_AT_A_TIME:
-        numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+        numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
         try:
             kernel(*arrays)
         except OSError:  # the compiled kernel could not be written to disk, but is there now
             kernel(*arrays)
+    if torch.get_num_threads() != threads:  # numba's first call gives PyTorch as many threads as the machine has
+        torch.set_num_threads(threads)
 
 
 def compiled(function: Callable[..., None]) -> Any:

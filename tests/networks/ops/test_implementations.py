@@ -48,18 +48,19 @@ def test_each_device_and_precision_has_an_implementation():
     assert implementation_for("mps").name == "PyTorch loop"
 
 
-def test_the_first_call_may_come_from_the_operator():
+def test_the_first_call_may_come_from_the_operator_and_leaves_pytorch_its_threads():
     """Where autograd records nothing, the trial of an implementation must work too."""
     script = """
 import torch
+torch.set_num_threads(1)
 from nnunetv2_tpmamba.networks.ops import selective_scan
 from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
 inputs = [torch.rand(*shape) for shape in ((1, 3, 2), (1, 3, 2), (2, 2), (1, 3, 2), (1, 3, 2), (2,))]
 selective_scan(*[x.requires_grad_() for x in inputs]).sum().backward()
-print(implementation_for("cpu").name, implementation_for("cpu").note)
+print(implementation_for("cpu").name, implementation_for("cpu").note, torch.get_num_threads())
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["numba"]
+    assert result.stdout.split() == ["numba", "1"]
 
 
 def double(x, y):
