@@ -52,6 +52,8 @@ def kept_weight(layer: nn.Module, compute: Callable[[], Tensor], sources: Sequen
     """
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in sources)
     if differentiable or sources[0].device.type != "cpu" or torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling():
+            _kept.pop(layer, None)  # fused optimisers of PyTorch change weights without a new version
         return compute()
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else sources[0].dtype
     kept = _kept.get(layer)

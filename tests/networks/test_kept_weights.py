@@ -36,9 +36,18 @@ def optimizer_step(layer):
     torch.optim.AdamW([layer.weight], lr=0.1).step()
 
 
+def fused_optimizer_step(layer):
+    """It gives the weight no new version, but a forward pass with gradients comes before it."""
+    layer.requires_grad_()
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        layer(X).sum().backward()
+    torch.optim.AdamW([layer.weight], lr=0.1, fused=True).step()
+
+
 CHANGES = {
     "in place": in_place,
     "an optimizer's step": optimizer_step,
+    "a fused optimizer's step": fused_optimizer_step,
     "another state dict": lambda layer: layer.load_state_dict(KeptLinear(8, 4).state_dict()),
     "another tensor": lambda layer: setattr(layer.weight, "data", torch.randn(4, 8)),
     "another parameter": lambda layer: setattr(layer, "weight", nn.Parameter(torch.randn(4, 8))),
