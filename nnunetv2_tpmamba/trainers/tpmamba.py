@@ -104,8 +104,6 @@ class nnUNetTrainerTPMamba_demo(nnUNetTrainerTPMamba_small):
     def initialize(self, pretrained: bool = True) -> None:
         assert self.seed is not None
         seed_everything(self.seed)
-        if self.device.type == "cpu":
-            torch.set_num_threads(1)  # so small a network is no faster with more, and much slower beside other programs
         super().initialize(pretrained)
 
     def on_epoch_end(self) -> None:
