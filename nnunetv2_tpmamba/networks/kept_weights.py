@@ -50,10 +50,10 @@ def kept_weight(layer: nn.Module, compute: Callable[[], Tensor], sources: Sequen
         compute: makes it from ``sources`` alone.
         sources: weights of the layer. Changing them by way of ``.data`` in place goes unnoticed.
     """
-    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in sources)
-    if differentiable or sources[0].device.type != "cpu" or torch.compiler.is_compiling():
-        if not torch.compiler.is_compiling():
-            _kept.pop(layer, None)  # fused optimisers of PyTorch change weights without a new version
+    if sources[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return compute()
+    if torch.is_grad_enabled() and any(x.requires_grad for x in sources):
+        _kept.pop(layer, None)  # fused optimisers of PyTorch change weights without a new version
         return compute()
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else sources[0].dtype
     kept = _kept.get(layer)

@@ -99,12 +99,14 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     Shape:
         input and output ``(n, h, w, embed_dim)``.
     """
-    n, h, w, C = tokens.shape
-    q, k, v = _queries_keys_values(attention, rearrange(tokens, "n h w C -> n (h w) C"))
+    n, h, w, _ = tokens.shape
+    q, k, v = rearrange(
+        attention.qkv(tokens), "n h w (three heads c) -> three n heads (h w) c", three=3, heads=attention.num_heads
+    )
     num_zero_tokens = 0 if (h, w) == window else KEY_MULTIPLE - h * w % KEY_MULTIPLE
     query_terms = _query_terms(attention, q.unflatten(2, (h, w)), window, num_zero_tokens)
     if num_zero_tokens:
-        _, zero_key, zero_value = _queries_keys_values(attention, tokens.new_zeros(1, 1, C))
+        _, zero_key, zero_value = attention.qkv.bias.to(k.dtype).view(3, attention.num_heads, 1, -1)
         k = torch.cat([k, zero_key.expand(n, -1, num_zero_tokens, -1)], dim=2)
         v = torch.cat([v, zero_value.expand(n, -1, num_zero_tokens, -1)], dim=2)
     key_selectors = _key_selectors(h, w, num_zero_tokens, like=k) / attention.scale
@@ -120,13 +122,6 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     )
     attended = attended[..., : v.shape[-1]]
     return attention.proj(rearrange(attended, "n heads (h w) c -> n h w (heads c)", h=h))
-
-
-def _queries_keys_values(attention: Attention, tokens: Tensor) -> Tensor:
-    """Project tokens ``(n, t, embed_dim)`` to queries, keys and values, ``(3, n, heads, t, c)``."""
-    return rearrange(
-        attention.qkv(tokens), "n t (three heads c) -> three n heads t c", three=3, heads=attention.num_heads
-    )
 
 
 def _query_terms(attention: Attention, queries: Tensor, window: tuple[int, int], num_zero_tokens: int) -> Tensor:
