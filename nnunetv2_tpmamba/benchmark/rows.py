@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunetv2_tpmamba.trainers import catalogue
 from nnunetv2_tpmamba.trainers.memory import free_bytes, training_step_bytes, without_data
-from nnunetv2_tpmamba.trainers.optimization import parameter_groups
+from nnunetv2_tpmamba.trainers.optimization import build_optimizer
 from nnunetv2_tpmamba.trainers.sam import nnUNetTrainerSAM
 from nnunetv2_tpmamba.trainers.testbed import nnUNetTrainerTestbed
 
@@ -128,9 +128,7 @@ def _prepare(setting: Setting, trainer: Trainer) -> Makers:
             raise RuntimeError(f"a training step needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
         network = setting.build(lambda: trainer.build_network(INPUT_CHANNELS, setting.num_classes, patch_size))
         trainer.toggle_deep_supervision(network, trainer.deep_supervision)
-        optimizer = torch.optim.AdamW(
-            parameter_groups(network, trainer.testbed.weight_decay), lr=trainer.testbed.initial_lr
-        )
+        optimizer = build_optimizer(network, trainer.testbed.initial_lr, trainer.testbed.weight_decay)
         volume = random_volume(setting, patch_size)
         target = torch.randint(setting.num_classes, volume.shape, device=setting.device).to(volume.dtype)
         compiles = setting.device.type == "cuda" and setting.compiles

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nnunetv2_tpmamba.config import Testbed, TPMambaConfig
 from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
+from nnunetv2_tpmamba.trainers.optimization import build_optimizer
 
 from .measure import clock
 from .network import GRID6, OURS, STOCK, compiled, patch_of, predicting, random_volume, whole_network
@@ -74,8 +75,7 @@ def _steps(setting: Setting, compiles: bool) -> Makers:
     @cache
     def ours(config: TPMambaConfig) -> tuple[TPMamba, torch.optim.Optimizer]:
         network = setting.build(lambda: TPMamba(1, setting.num_classes, config))
-        trainable = [x for x in network.parameters() if x.requires_grad]
-        return network, torch.optim.AdamW(trainable, lr=Testbed.initial_lr, weight_decay=Testbed.weight_decay)
+        return network, build_optimizer(network, Testbed.initial_lr, Testbed.weight_decay)
 
     def stepping(
         network: nn.Module, optimizer: torch.optim.Optimizer, setting: Setting = setting, **others: Any

@@ -25,7 +25,7 @@ from nnunetv2_tpmamba.data.readers import orientation_of_folds
 from nnunetv2_tpmamba.data.splits import check_fold, folder_of_split
 
 from .augmentation import with_noise_in_hu
-from .optimization import parameter_groups
+from .optimization import build_optimizer
 from .preemption import nnUNetTrainerPreemptible
 from .row import Row
 
@@ -215,8 +215,7 @@ class nnUNetTrainerTestbed(nnUNetTrainerPreemptible):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """AdamW on the parameters that train, and nnU-Net's poly schedule."""
-        groups = parameter_groups(self.bare_network(), self.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.initial_lr, fused=True)
+        optimizer = build_optimizer(self.bare_network(), self.initial_lr, self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
