@@ -26,6 +26,7 @@ if __name__ == "__main__":  # nnU-Net imports every module of a folder given as 
             "nnunetv2>=2.8.1",  # the host; 2.8 is the first that reads nnUNet_extTrainer
             "timm",  # SAM's ViT-B; nnU-Net's dynamic-network-architectures chooses the version
             "numba",  # compiles the selective scan for CPUs
+            "llvmlite",  # comes with numba; names the processor
             "psutil",  # how much memory is free, on any system
             "filelock>=3.31",  # came with torch; from 3.31 it fails where a file system has no locks, and honours umask
             "SimpleITK",  # reading and writing the demo's CTs

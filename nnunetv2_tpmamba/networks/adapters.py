@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .linear import Linear
+
 
 class ConvAdapter(nn.Module):
     """Norm and narrow the tokens, convolve them along depth, widen them, and add the result to the input.
@@ -23,7 +25,7 @@ class ConvAdapter(nn.Module):
     def __init__(self, embed_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
-        self.down = nn.Linear(embed_dim, hidden_dim, bias=False)
+        self.down = Linear(embed_dim, hidden_dim, bias=False)
         self.conv = nn.Conv3d(hidden_dim, hidden_dim, (3, 1, 1), padding=(1, 0, 0))
         self.up = _zero_linear(hidden_dim, embed_dim)
 
@@ -53,9 +55,9 @@ class AttentionAdapter(nn.Module):
         super().__init__()
         narrows = hidden_dim < embed_dim
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
-        self.down = nn.Linear(embed_dim, hidden_dim, bias=False) if narrows else nn.Identity()
-        self.qkv = nn.Linear(hidden_dim, 3 * hidden_dim)
-        self.proj = nn.Linear(hidden_dim, hidden_dim) if narrows else nn.Identity()
+        self.down = Linear(embed_dim, hidden_dim, bias=False) if narrows else nn.Identity()
+        self.qkv = Linear(hidden_dim, 3 * hidden_dim)
+        self.proj = Linear(hidden_dim, hidden_dim) if narrows else nn.Identity()
         self.up = _zero_linear(hidden_dim, embed_dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class AttentionAdapter(nn.Module):
         return tokens + self.up(self.proj(x))
 
 
-def _zero_linear(input_channels: int, output_channels: int) -> nn.Linear:
-    linear = nn.Linear(input_channels, output_channels, bias=False)
+def _zero_linear(input_channels: int, output_channels: int) -> Linear:
+    linear = Linear(input_channels, output_channels, bias=False)
     nn.init.zeros_(linear.weight)
     return linear

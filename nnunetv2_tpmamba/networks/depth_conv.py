@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .linear import linear
+
 
 class DepthConv(nn.Sequential):
     """Convolve along depth alone, with zeros beyond the ends, then instance norm and GELU.
@@ -47,7 +49,7 @@ def depth_convs(tokens: Tensor, convs: Iterable[nn.Module]) -> Tensor:
     layers = [cast(nn.Conv3d, conv.get_submodule("0")) for conv in convs]
     norms = [cast(nn.InstanceNorm3d, conv.get_submodule("1")) for conv in convs]
     taps = torch.cat([rearrange(layer.weight, "out C taps 1 1 -> (taps out) C") for layer in layers])
-    products = F.linear(tokens, taps).split([layer.kernel_size[0] * layer.out_channels for layer in layers], dim=-1)
+    products = linear(tokens, taps).split([layer.kernel_size[0] * layer.out_channels for layer in layers], dim=-1)
     x = torch.cat([_sum_of_taps(product, layer) for product, layer in zip(products, layers, strict=True)], dim=-1)
     x = instance_norm(x, torch.cat([n.weight for n in norms]), torch.cat([n.bias for n in norms]), norms[0].eps)
     return F.gelu(x)

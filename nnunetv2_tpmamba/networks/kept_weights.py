@@ -5,8 +5,9 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, UntypedStorage, nn
+
+from .linear import linear
 
 
 class Kept(NamedTuple):
@@ -37,7 +38,7 @@ class KeptLinear(nn.Linear):
     """A linear layer whose weight, where it does not change, is cast once; autocast would cast it at every call."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, kept_weight(self, lambda: self.weight, (self.weight,)), self.bias)
+        return linear(x, kept_weight(self, lambda: self.weight, (self.weight,)), self.bias)
 
 
 def kept_weight(layer: nn.Module, compute: Callable[[], Tensor], sources: Sequence[Tensor]) -> Tensor:

@@ -3,10 +3,10 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kept_weights import KeptLinear, kept_weight
+from .linear import linear
 
 
 class LoRAQKV(KeptLinear):
@@ -40,10 +40,10 @@ class LoRAQKV(KeptLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return F.linear(x, kept_weight(self, self.merged_weight, list(self.parameters())), self.bias)
+            return linear(x, kept_weight(self, self.merged_weight, list(self.parameters())), self.bias)
         q, k, v = super().forward(x).chunk(3, dim=-1)
-        q = q + F.linear(F.linear(x, self.lora_a_q), self.lora_b_q)
-        v = v + F.linear(F.linear(x, self.lora_a_v), self.lora_b_v)
+        q = q + linear(linear(x, self.lora_a_q), self.lora_b_q)
+        v = v + linear(linear(x, self.lora_a_v), self.lora_b_v)
         return torch.cat([q, k, v], dim=-1)
 
     def merged_weight(self) -> Tensor:

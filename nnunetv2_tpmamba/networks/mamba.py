@@ -8,6 +8,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .linear import Linear
 from .ops import gated_scan
 
 # Of an input with at least so many values the rest is computed again; below, memory matters less than time. The demo's
@@ -40,13 +41,13 @@ class MambaBlock(nn.Module):
         d_inner = expand * d_model
         self.d_state = d_state
         self.dt_rank = math.ceil(d_model / 16)
-        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
+        self.in_proj = Linear(d_model, 2 * d_inner, bias=False)
         self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1)
-        self.x_proj = nn.Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, d_inner)
+        self.x_proj = Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = Linear(self.dt_rank, d_inner)
         self.A_log = nn.Parameter(torch.log(repeat(torch.arange(1.0, d_state + 1), "N -> E N", E=d_inner)).contiguous())
         self.D = nn.Parameter(torch.ones(d_inner))
-        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+        self.out_proj = Linear(d_inner, d_model, bias=False)
         self._initialise_step_size()
 
     def _initialise_step_size(self, smallest: float = 1e-3, largest: float = 1e-1) -> None:

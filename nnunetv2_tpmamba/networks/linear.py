@@ -1,0 +1,59 @@
+"""Linear layers that use all of a CPU: in float32, PyTorch's matrix products leave half of an AMD processor idle."""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SMALLEST = 20480
+"""Values of an input from which PyTorch convolves a single volume with oneDNN; smaller ones are quick in any way."""
+
+
+class Linear(nn.Linear):
+    """PyTorch's linear layer, computed by :func:`linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``F.linear``, the plain reference, as a convolution with kernels of one voxel where that is faster.
+
+    PyTorch multiplies matrices of float32 with MKL, which uses AVX-512 on Intel's processors only, and convolves with
+    oneDNN, which uses it on AMD's too: there the same product takes half the time. Results differ by rounding.
+
+    Shape:
+        ``x`` ``(..., C)``, ``weight`` ``(C_out, C)``, ``bias`` ``(C_out,)``; result ``(..., C_out)``.
+    """
+    if not _is_faster_as_convolution(x):
+        return F.linear(x, weight, bias)
+    pixels = x.reshape(x.shape[0], -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels stay last in memory
+    product = F.conv2d(pixels, weight[:, :, None, None], bias)
+    return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def _is_faster_as_convolution(x: Tensor) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and x.ndim > 1
+        and x.numel() > SMALLEST
+        and bool(torch.backends.mkldnn.enabled)
+        and mkl_is_slow()
+    )
+
+
+@cache
+def mkl_is_slow() -> bool:
+    """Whether this is an AMD processor with AVX-512, and PyTorch has both libraries."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    try:
+        from llvmlite.binding import get_host_cpu_name
+    except ImportError:  # numba, whose compiler this is, is missing too
+        return False
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and str(get_host_cpu_name()).startswith("znver")
