@@ -101,7 +101,7 @@ def run_nnunet(work: Workspace, epochs: int | None, seed: int, console: Console)
 
     console.step(f"Train {TRAINER} on the {'GPU' if device == 'cuda' else 'CPU'}")
     if epochs is None:
-        console.say("On two idle CPU cores this takes about twelve minutes")
+        console.say("On two idle CPU cores this takes six to twelve minutes")
     console.run(["nnUNetv2_train", number, CONFIGURATION, "0", "-tr", TRAINER, "-device", device], env)
 
     console.step("Predict the unseen cases")
