@@ -1,5 +1,6 @@
 """SAM's transformer blocks: timm's forward pass beside ours, on the same weights and tokens."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,8 +38,20 @@ def sam_encoder(config: TPMambaConfig, device: torch.device) -> SamEncoder:
     return encoder.requires_grad_(False).to(device)
 
 
+def timm_blocks(blocks: Sequence[nn.Module]) -> list[nn.Module]:
+    """Copy blocks with PyTorch's linear layers, as timm has them; the copies share the weights."""
+    copies = copy.deepcopy(list(blocks), memo={id(x): x for block in blocks for x in block.parameters()})
+    for parent in [module for block in copies for module in block.modules()]:
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.Linear):
+                plain = nn.Linear(layer.in_features, layer.out_features, device="meta")
+                plain.weight, plain.bias = layer.weight, layer.bias
+                setattr(parent, name, plain)
+    return copies
+
+
 def timm_forward(blocks: Sequence[nn.Module], tokens: Tensor) -> Tensor:
-    """Run blocks, which are of a subclass of timm's, by timm's own forward pass."""
+    """Run :func:`timm_blocks`, which are of a subclass of timm's, by timm's own forward pass."""
     for block in blocks:
         tokens = Block.forward(block, tokens)
     return tokens
@@ -65,14 +78,14 @@ def _blocks(setting: Setting, config: TPMambaConfig, train: bool) -> Makers:
     shape = (setting.patch_size[0], *setting.grid_of(config), config.embed_dim)
     tokens, cotangent = (torch.randn(shape, device=setting.device) for _ in range(2))
 
-    def once(forward: Callable[[Sequence[nn.Module], Tensor], Tensor]) -> None:
+    def once(forward: Callable[[Tensor], Tensor]) -> None:
         with torch.set_grad_enabled(train), setting.autocast():
-            result = forward(blocks, tokens.detach().requires_grad_(train))
+            result = forward(tokens.detach().requires_grad_(train))
         if train:
             result.backward(cotangent.to(result.dtype))
 
     flops = BLOCKS * block_flops(setting, config) * (2 if train else 1)  # frozen weights get no gradient
-    forwards = {"timm": timm_forward, "ours": our_forward}
+    forwards = {"timm": partial(timm_forward, timm_blocks(blocks)), "ours": partial(our_forward, blocks)}
     return {
         name: lambda forward=forward: Contestant(partial(once, forward), flops=flops)  # type: ignore[misc]
         for name, forward in forwards.items()

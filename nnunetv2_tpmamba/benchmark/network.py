@@ -14,7 +14,7 @@ from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
 from nnunetv2_tpmamba.networks.ops.implementations import Implementation, using
 from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
-from .encoder import sam_encoder, timm_forward
+from .encoder import sam_encoder, timm_blocks, timm_forward
 from .measure import clock
 from .peak_memory import held_bytes
 from .setting import Setting
@@ -110,6 +110,7 @@ class TimmEncoder(nn.Module):
     def __init__(self, config: TPMambaConfig, device: torch.device) -> None:
         super().__init__()
         self.encoder = sam_encoder(config, device)
+        self.encoder.blocks = nn.ModuleList(timm_blocks(list(self.encoder.blocks)))
         self.in_plane_upsample = float(config.in_plane_upsample)
 
     def forward(self, volume: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 from nnunetv2_tpmamba import TPMamba, TPMambaConfig, cli
 from nnunetv2_tpmamba.benchmark import PARTS, chart, measure, report
 from nnunetv2_tpmamba.benchmark.catalogue import MODULES, tasks_of
-from nnunetv2_tpmamba.benchmark.encoder import our_forward, sam_encoder, timm_forward
+from nnunetv2_tpmamba.benchmark.encoder import our_forward, sam_encoder, timm_blocks, timm_forward
 from nnunetv2_tpmamba.benchmark.network import TimmEncoder, predicting, random_volume, seconds_in_scans
 from nnunetv2_tpmamba.benchmark.peak_memory import PeakMemory, held_bytes
 from nnunetv2_tpmamba.benchmark.results_file import as_json
@@ -25,6 +25,7 @@ from nnunetv2_tpmamba.benchmark.scan import random_inputs, shapes, step_loop
 from nnunetv2_tpmamba.benchmark.setting import Setting
 from nnunetv2_tpmamba.benchmark.task import Contestant, Result, Task
 from nnunetv2_tpmamba.networks.baselines.nnunet import build_unet, plan_unet
+from nnunetv2_tpmamba.networks.kept_weights import KeptLinear
 from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
 from nnunetv2_tpmamba.networks.ops.reference import selective_scan_reference
 
@@ -163,8 +164,11 @@ def test_what_a_network_holds_counts_gradients_and_optimiser():
 def test_peers_of_the_encoder_compute_the_same(config):
     encoder = sam_encoder(config, CPU)
     tokens = torch.randn(2, *SMALL.grid_of(config), config.embed_dim)
-    theirs, ours = (forward(list(encoder.blocks), tokens) for forward in (timm_forward, our_forward))
+    theirs, ours = timm_forward(timm_blocks(list(encoder.blocks)), tokens), our_forward(list(encoder.blocks), tokens)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    layers = [layer for block in timm_blocks(list(encoder.blocks)) for layer in block.modules()]
+    assert not any(isinstance(layer, KeptLinear) for layer in layers)
+    assert {id(x) for layer in layers for x in layer.parameters()} == {id(x) for x in encoder.blocks.parameters()}
     assert all(attention.rel_pos_h.abs().sum() > 0 for attention in encoder.attentions())
     slices = SMALL.grid_of(config)
     assert TimmEncoder(config, CPU)(torch.rand(1, 1, 2, 32, 32)).shape == (2, *slices, config.embed_dim)
