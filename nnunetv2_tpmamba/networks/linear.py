@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMALLEST = 20480
-"""Values of an input from which PyTorch convolves a single volume with oneDNN; smaller ones are quick in any way."""
+from .precision import has_onednn
+
+FEW_VALUES = 20480
+"""PyTorch convolves a single volume of up to so many values without oneDNN; such an input is quick in any way."""
 
 
 class Linear(nn.Linear):
@@ -40,20 +42,19 @@ def _is_faster_as_convolution(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and x.ndim > 1
-        and x.numel() > SMALLEST
-        and bool(torch.backends.mkldnn.enabled)
+        and x.numel() > FEW_VALUES
         and mkl_is_slow()
+        and has_onednn()
     )
 
 
 @cache
 def mkl_is_slow() -> bool:
-    """Whether this is an AMD processor with AVX-512, and PyTorch has both libraries."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+    """Whether this is an AMD processor with AVX-512, and PyTorch multiplies its matrices with MKL."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkl.is_available():
         return False
     try:
         from llvmlite.binding import get_host_cpu_name
     except ImportError:  # numba, whose compiler this is, is missing too
         return False
-    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return both and str(get_host_cpu_name()).startswith("znver")
+    return str(get_host_cpu_name()).startswith("znver")

@@ -65,7 +65,12 @@ def has_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16, and torch the library that uses them."""
     # torch.cpu.get_capabilities says the same in public, but only since torch 2.11
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return native and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    return native and has_onednn()
+
+
+def has_onednn() -> bool:
+    """Whether torch has oneDNN and may use it."""
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
 def in_cpu_precision(forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:

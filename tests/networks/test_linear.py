@@ -16,7 +16,7 @@ def slow_mkl(monkeypatch):
     convolved = []
     conv2d = F.conv2d
     monkeypatch.setattr(module, "mkl_is_slow", lambda: True)
-    monkeypatch.setattr(module, "SMALLEST", 0)
+    monkeypatch.setattr(module, "FEW_VALUES", 0)
     monkeypatch.setattr(F, "conv2d", lambda x, *args: convolved.append(x) or conv2d(x, *args))
     return convolved
 
