@@ -9,13 +9,14 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import Tensor, nn
 
 from .autocast import bounded
+from .channels_last import LayoutKeepingGELU, LayoutKeepingInstanceNorm
 
 NUM_FEATURES = 4  # paper section 2.1: "four feature maps from the last four blocks"
 CONV = {
     "conv_op": nn.Conv3d,
-    "norm_op": nn.InstanceNorm3d,
+    "norm_op": LayoutKeepingInstanceNorm,
     "norm_op_kwargs": {"affine": True},
-    "nonlin": nn.GELU,
+    "nonlin": LayoutKeepingGELU,
     "kernel_size": 3,
     "stride": 1,
 }
@@ -62,7 +63,7 @@ class Decoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         x = torch.cat([branch(bounded(f)) for branch, f in zip(self.branches, features, strict=True)], dim=1)
         x = self.steps(self.join(x))
-        return self.seg_layers[0](x)
+        return self.seg_layers[0](x).contiguous()
 
 
 class UpConv(nn.Sequential):
@@ -73,6 +74,6 @@ class UpConv(nn.Sequential):
             nn.ConvTranspose3d(
                 input_channels, output_channels, 3, stride=(1, 2, 2), padding=1, output_padding=(0, 1, 1), bias=False
             ),
-            nn.InstanceNorm3d(output_channels, affine=True),
-            nn.GELU(),
+            LayoutKeepingInstanceNorm(output_channels, affine=True),
+            LayoutKeepingGELU(),
         )

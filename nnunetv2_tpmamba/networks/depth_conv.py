@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .channels_last import instance_norm
 from .linear import linear
 
 
@@ -66,19 +67,3 @@ def _sum_of_taps(products: Tensor, layer: nn.Conv3d) -> Tensor:
 def _moved(x: Tensor, slices: int) -> Tensor:
     """Let each slice be the one that lies so many slices further, or zero beyond the ends."""
     return F.pad(x, (0, 0, 0, 0, 0, 0, -slices, slices)) if slices else x
-
-
-def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise every ``x[b, :, :, :, c]``; a single voxel, which ``nn.InstanceNorm3d`` refuses, is its own mean.
-
-    It is not ``torch.instance_norm``: on a CPU, for a batch of one, its gradients are wrong where the gradient of its
-    result has channels last (seen in PyTorch 2.13 and 2.14).
-
-    Shape:
-        ``x`` and result ``(B, D, h, w, C)``; ``weight`` and ``bias`` ``(C,)``.
-    """
-    B, D, h, w, _ = x.shape
-    rows = rearrange(x, "B D h w C -> (D h w) (B C)")
-    use_cudnn = False  # PyTorch's own kernel is made for channels that come last
-    rows = torch.batch_norm(rows, weight.repeat(B), bias.repeat(B), None, None, True, 0.0, eps, use_cudnn)
-    return rearrange(rows, "(D h w) (B C) -> B D h w C", B=B, D=D, h=h, w=w)
