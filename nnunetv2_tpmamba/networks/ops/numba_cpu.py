@@ -16,7 +16,10 @@ from torch import Tensor
 
 from .chunks import CHUNK, new_states
 
-REORDER_SUMS = {"contract", "reassoc", "nsz"}  # so that sums vectorise; NaN and infinity keep their meaning
+FAST = {
+    "fastmath": {"contract", "reassoc", "nsz"},  # so that sums vectorise; NaN and infinity keep their meaning
+    "error_model": "numpy",  # so that divisions vectorise: dividing by zero is no error
+}
 ONE_AT_A_TIME = threading.Lock()  # numba's own thread pool aborts the process when two threads call it at once
 
 
@@ -67,12 +70,12 @@ def compiled(function: Callable[..., None]) -> Any:
     installation and a user without a home, every process compiles anew.
     """
     try:
-        return numba.njit(parallel=True, cache=True, fastmath=REORDER_SUMS)(function)
+        return numba.njit(parallel=True, cache=True, **FAST)(function)
     except RuntimeError:  # numba: "no locator available"
-        return numba.njit(parallel=True, fastmath=REORDER_SUMS)(function)
+        return numba.njit(parallel=True, **FAST)(function)
 
 
-@numba.njit(fastmath=REORDER_SUMS)
+@numba.njit(**FAST)
 def _exp(x: Any) -> Any:
     """Compute e^x within 2 units in the last place by arithmetic that vectorises, unlike a call of the C library."""
     x = float32(-87.0) if x < float32(-87.0) else x
@@ -85,7 +88,7 @@ def _exp(x: Any) -> Any:
     return p * np.int32((np.int32(i) + 127) << 23).view(np.float32)
 
 
-@numba.njit(fastmath=REORDER_SUMS)
+@numba.njit(**FAST)
 def _softplus(x: Any) -> Any:
     """Compute log(1 + e^x) = max(x, 0) + 2 artanh(z / (2 + z)) with z = e^-|x|, by a series that vectorises."""
     z = _exp(-abs(x))
@@ -96,49 +99,59 @@ def _softplus(x: Any) -> Any:
     return max(x, float32(0)) + float32(2) * s * p
 
 
+@numba.njit(**FAST)
+def _silu(x: Any) -> Any:
+    return x / (float32(1) + _exp(-x))
+
+
 @compiled
 def _forward(
     chunk: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, y: Any, states: Any
 ) -> None:  # fmt: skip
     batch, L, E = u.shape
     N = A.shape[1]
+    rates = A.T.copy()
     for b in numba.prange(batch):
-        x = np.zeros((E, N), np.float32)
+        x = np.zeros((N, E), np.float32)
+        drive = np.empty(E, np.float32)
+        total = np.empty(E, np.float32)
         for t in range(L):
             if t % chunk == 0:
-                states[b, t // chunk] = x
+                states[b, t // chunk] = x.T
             for e in range(E):
-                step = delta[b, t, e]
-                drive = step * u[b, t, e]
-                total = float32(0)
-                for n in range(N):
-                    state = _exp(step * A[e, n]) * x[e, n] + drive * B[b, t, n]
-                    x[e, n] = state
-                    total += state * C[b, t, n]
-                y[b, t, e] = total + D[e] * u[b, t, e]
+                drive[e] = delta[b, t, e] * u[b, t, e]
+                total[e] = D[e] * u[b, t, e]
+            for n in range(N):
+                for e in range(E):
+                    state = _exp(delta[b, t, e] * rates[n, e]) * x[n, e] + drive[e] * B[b, t, n]
+                    x[n, e] = state
+                    total[e] += state * C[b, t, n]
+            for e in range(E):
+                y[b, t, e] = total[e]
 
 
 @compiled
 def _gated_forward(u: Any, step: Any, A: Any, B: Any, C: Any, D: Any, gate: Any, y: Any) -> None:
     batch, L, E = u.shape
     N = A.shape[1]
+    rates = A.T.copy()
     for b in numba.prange(batch):
-        x = np.zeros((E, N), np.float32)
+        x = np.zeros((N, E), np.float32)
         delta = np.empty(E, np.float32)
+        drive = np.empty(E, np.float32)
+        total = np.empty(E, np.float32)
         for t in range(L):
             for e in range(E):
                 delta[e] = _softplus(step[b, t, e])
+                drive[e] = delta[e] * u[b, t, e]
+                total[e] = D[e] * u[b, t, e]
+            for n in range(N):
+                for e in range(E):
+                    state = _exp(delta[e] * rates[n, e]) * x[n, e] + drive[e] * B[b, t, n]
+                    x[n, e] = state
+                    total[e] += state * C[b, t, n]
             for e in range(E):
-                drive = delta[e] * u[b, t, e]
-                total = float32(0)
-                for n in range(N):
-                    state = _exp(delta[e] * A[e, n]) * x[e, n] + drive * B[b, t, n]
-                    x[e, n] = state
-                    total += state * C[b, t, n]
-                y[b, t, e] = total + D[e] * u[b, t, e]
-            for e in range(E):
-                g = gate[b, t, e]
-                y[b, t, e] *= g / (float32(1) + _exp(-g))
+                y[b, t, e] = total[e] * _silu(gate[b, t, e])
 
 
 @compiled
@@ -148,39 +161,50 @@ def _backward(
 ) -> None:  # fmt: skip
     batch, L, E = u.shape
     N = A.shape[1]
+    rates = A.T.copy()
     for b in numba.prange(batch):
-        from_later = np.zeros((E, N), np.float32)  # the part of the state's gradient that later steps pass back
-        states = np.empty((chunk + 1, E, N), np.float32)
+        from_later = np.zeros((N, E), np.float32)  # the part of the state's gradient that later steps pass back
+        grad_rates = np.zeros((N, E), np.float32)
+        states = np.empty((chunk + 1, N, E), np.float32)
+        drive = np.empty(E, np.float32)
+        grad_drive = np.empty(E, np.float32)
+        grad_step = np.empty(E, np.float32)
         for c in range(before.shape[1] - 1, -1, -1):
             start, stop = c * chunk, min((c + 1) * chunk, L)
-            states[0] = before[b, c]
+            states[0] = before[b, c].T
             for t in range(start, stop):
                 k = t - start
-                for e in range(E):
-                    step = delta[b, t, e]
-                    drive = step * u[b, t, e]
-                    for n in range(N):
-                        states[k + 1, e, n] = _exp(step * A[e, n]) * states[k, e, n] + drive * B[b, t, n]
+                for n in range(N):
+                    for e in range(E):
+                        step = delta[b, t, e]
+                        state = _exp(step * rates[n, e]) * states[k, n, e] + step * u[b, t, e] * B[b, t, n]
+                        states[k + 1, n, e] = state
             for t in range(stop - 1, start - 1, -1):
                 k = t - start
-                grad_B[b, t] = 0
-                grad_C[b, t] = 0
                 for e in range(E):
-                    step = delta[b, t, e]
-                    drive = step * u[b, t, e]
+                    drive[e] = delta[b, t, e] * u[b, t, e]
+                    grad_drive[e] = 0
+                    grad_step[e] = 0
+                for n in range(N):
+                    to_B = float32(0)
+                    to_C = float32(0)
+                    for e in range(E):
+                        step = delta[b, t, e]
+                        gy = grad_y[b, t, e]
+                        gx = from_later[n, e] + gy * C[b, t, n]
+                        to_C += gy * states[k + 1, n, e]
+                        to_B += gx * drive[e]
+                        grad_drive[e] += gx * B[b, t, n]
+                        passed_back = gx * _exp(step * rates[n, e])
+                        from_later[n, e] = passed_back
+                        grad_exponent = passed_back * states[k, n, e]  # of step * A
+                        grad_step[e] += grad_exponent * rates[n, e]
+                        grad_rates[n, e] += grad_exponent * step
+                    grad_B[b, t, n] = to_B
+                    grad_C[b, t, n] = to_C
+                for e in range(E):
                     gy = grad_y[b, t, e]
-                    grad_drive = float32(0)
-                    grad_step = float32(0)
-                    for n in range(N):
-                        a = _exp(step * A[e, n])
-                        gx = from_later[e, n] + gy * C[b, t, n]
-                        grad_C[b, t, n] += gy * states[k + 1, e, n]
-                        grad_B[b, t, n] += gx * drive
-                        grad_drive += gx * B[b, t, n]
-                        from_later[e, n] = gx * a
-                        grad_exponent = gx * a * states[k, e, n]  # of step * A
-                        grad_step += grad_exponent * A[e, n]
-                        grad_A[b, e, n] += grad_exponent * step
-                    grad_u[b, t, e] = grad_drive * step + gy * D[e]
-                    grad_delta[b, t, e] = grad_step + grad_drive * u[b, t, e]
+                    grad_u[b, t, e] = grad_drive[e] * delta[b, t, e] + gy * D[e]
+                    grad_delta[b, t, e] = grad_step[e] + grad_drive[e] * u[b, t, e]
                     grad_D[b, e] += gy * u[b, t, e]
+        grad_A[b] = grad_rates.T
