@@ -66,7 +66,7 @@ class AttentionOfTheFigure(nn.Module):
 def counted(module: Callable[[Tensor], object], tokens: Tensor) -> int:
     """Floating-point operations of ``module``'s forward; module and tokens were made in a ``FakeTensorMode``."""
     scans = torch.ops.tpmamba.selective_scan, torch.ops.tpmamba.gated_scan
-    formulas: dict[Any, Any] = dict.fromkeys(scans, _scan_formula)
+    formulas: dict[Any, Any] = {**dict.fromkeys(scans, _scan_formula), torch.ops.tpmamba.causal_conv: _conv_formula}
     # PyTorch has no formula for a CPU's fused attention, but counts the matrix products of the plain one
     plain_attention, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=formulas)
     with torch.no_grad(), plain_attention, counter:
@@ -77,6 +77,10 @@ def counted(module: Callable[[Tensor], object], tokens: Tensor) -> int:
 def _scan_formula(u: torch.Size, delta: torch.Size, A: torch.Size, *others: Any, **more: Any) -> int:
     batch, L, _ = u
     return scan_flops(batch, L, *A)
+
+
+def _conv_formula(x: torch.Size, weight: torch.Size, *others: Any, **more: Any) -> int:
+    return 2 * x.numel() * weight[1]
 
 
 def _adapters(setting: Setting, config: TPMambaConfig) -> Makers:

@@ -1,15 +1,16 @@
 """The Mamba block, with the parameter names, shapes and initialisation of mamba_ssm's ``Mamba``."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .linear import Linear
-from .ops import gated_scan
+from .ops import causal_conv, gated_scan
 
 # Of an input with at least so many values the rest is computed again; below, memory matters less than time. The demo's
 # inputs have 90,000, those of SAM's 6 x 6 grid 330,000.
@@ -42,7 +43,7 @@ class MambaBlock(nn.Module):
         self.d_state = d_state
         self.dt_rank = math.ceil(d_model / 16)
         self.in_proj = Linear(d_model, 2 * d_inner, bias=False)
-        self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner, padding=d_conv - 1)
+        self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
         self.x_proj = Linear(d_inner, self.dt_rank + 2 * d_state, bias=False)
         self.dt_proj = Linear(self.dt_rank, d_inner)
         self.A_log = nn.Parameter(torch.log(repeat(torch.arange(1.0, d_state + 1), "N -> E N", E=d_inner)).contiguous())
@@ -65,10 +66,8 @@ class MambaBlock(nn.Module):
             return checkpoint(self._forward, sequence, use_reentrant=False, preserve_rng_state=False)
 
     def _forward(self, sequence: Tensor) -> Tensor:
-        L = sequence.shape[1]
         u, gate = self.in_proj(sequence).chunk(2, dim=-1)
-        u = self.conv1d(rearrange(u, "b L E -> b E L"))[..., :L]  # the padding adds steps at the end
-        u = F.silu(rearrange(u, "b E L -> b L E"))
+        u = F.silu(causal_conv(u, self.conv1d.weight, cast(Tensor, self.conv1d.bias)))
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         y = gated_scan(u, self.dt_proj(dt), -torch.exp(self.A_log), B, C, self.D, gate)
         return self.out_proj(y)

@@ -1,6 +1,7 @@
-"""The selective scan, which PyTorch does not have; README.md beside this file holds its mathematics."""
+"""The selective scan, which PyTorch does not have, and the convolution before it; README.md holds the mathematics."""
 
+from .causal_conv import causal_conv
 from .gated import gated_scan
 from .operator import selective_scan
 
-__all__ = ["gated_scan", "selective_scan"]
+__all__ = ["causal_conv", "gated_scan", "selective_scan"]

@@ -26,7 +26,7 @@ ONE_AT_A_TIME = threading.Lock()  # numba's own thread pool aborts the process w
 def scan_forward(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> tuple[Tensor, Tensor]:
     """See :func:`.loop.scan_forward`; tensors are float32 on the CPU."""
     y, states = u.new_empty(u.shape), new_states(u, A)
-    _run(_forward, CHUNK, u, delta, A, B, C, D, y, states)
+    run(_forward, CHUNK, u, delta, A, B, C, D, y, states)
     return y, states
 
 
@@ -39,18 +39,18 @@ def scan_backward(
     # one for each sequence, added up at the end
     grad_A, grad_D = A.new_zeros(batch, *A.shape), D.new_zeros(batch, *D.shape)
     gradients = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D)
-    _run(_backward, CHUNK, grad_y, u, delta, A, B, C, D, states, *gradients)
+    run(_backward, CHUNK, grad_y, u, delta, A, B, C, D, states, *gradients)
     return grad_u, grad_delta, grad_A.sum(0), grad_B, grad_C, grad_D.sum(0)
 
 
 def gated_forward(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, gate: Tensor) -> Tensor:
     """Compute :func:`.gated.gated_scan` in one pass; tensors are float32 on the CPU."""
     y = u.new_empty(u.shape)
-    _run(_gated_forward, u, step, A, B, C, D, gate, y)
+    run(_gated_forward, u, step, A, B, C, D, gate, y)
     return y
 
 
-def _run(kernel: Any, *arguments: Tensor | int) -> None:
+def run(kernel: Any, *arguments: Tensor | int) -> None:
     arrays = [x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments]
     threads = torch.get_num_threads()
     with ONE_AT_A_TIME:

@@ -71,7 +71,7 @@ def double(x, y):
 class TestNumbaKeepsKernelsWhereItCan:
     def double(self):
         x, y = torch.arange(3.0), torch.zeros(3)
-        numba_cpu._run(numba_cpu.compiled(double), x, y)
+        numba_cpu.run(numba_cpu.compiled(double), x, y)
         return y.tolist()
 
     def test_without_a_folder_they_are_compiled_anew(self, monkeypatch):
