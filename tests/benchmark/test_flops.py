@@ -28,7 +28,6 @@ FIGURE = 96 * 6 * 6  # tokens in the paper's figure 1(c)
 def triplane_flops():
     depth_convs = 2 * T * 3 * (C * R + R * R + R * C)  # narrow, the four dilations together, widen
     linears = 2 * T * (R * 2 * E + E * (6 + 2 * N) + 6 * E + E * R)
-    # the short convolution is computed over a padding of three steps on both sides, of which one side stays
     short_conv = sum(2 * batch * L * E * 4 for batch, L in ((96, 144), (12, 1152), (12, 1152)))
     return depth_convs + 3 * linears + short_conv + 3 * 9 * T * E * N
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .implementations import in_no_mode
+
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute :func:`causal_conv_reference`, on a CPU in float32 by a kernel of numba's, if it works.
@@ -40,6 +42,10 @@ def _has_kernel(device_type: str, dtype: torch.dtype) -> bool:
 
 @cache
 def _numba_works() -> bool:
+    return in_no_mode("cpu", _numba_agrees)
+
+
+def _numba_agrees() -> bool:
     """Try numba's kernel on a small input, against the reference."""
     try:
         from .numba_conv import conv_backward, conv_forward

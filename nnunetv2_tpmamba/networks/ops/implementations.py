@@ -3,9 +3,10 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
-from typing import NamedTuple
+from functools import cache, partial
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,7 @@ FASTER = {  # name and module of each that is tried before the loop, in this ord
 
 
 Replacement = Callable[[Implementation], Implementation]
+Result = TypeVar("Result")
 _replacements: list[Replacement] = []  # of the whole process, since backward passes run in threads of their own
 
 
@@ -88,7 +90,7 @@ def _working(device_type: str) -> Iterator[Implementation]:
             gated = getattr(module, "gated_forward", None)
             note = "; ".join(problems)
             implementation = Implementation(name, module.scan_forward, module.scan_backward, most, note, gated)
-            problem = why_unusable(implementation, torch.device(device_type))
+            problem = in_no_mode(device_type, partial(why_unusable, implementation, torch.device(device_type)))
         except Exception as error:  # a broken installation can raise anything
             problem = first_line(error)
         if problem:
@@ -96,6 +98,17 @@ def _working(device_type: str) -> Iterator[Implementation]:
         else:
             yield implementation
     yield LOOP._replace(note="; ".join(problems))
+
+
+def in_no_mode(device_type: str, trial: Callable[[], Result]) -> Result:
+    """Call ``trial``, for a CPU in a thread of its own: there PyTorch is in no mode, such as that of fake tensors.
+
+    Not for a GPU, because another thread would use the first one, whichever the process has chosen.
+    """
+    if device_type != "cpu":
+        return trial()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(trial).result()
 
 
 def why_unusable(implementation: Implementation, device: torch.device) -> str:

@@ -63,6 +63,22 @@ print(implementation_for("cpu").name, implementation_for("cpu").note, torch.get_
     assert result.stdout.split() == ["numba", "1"]
 
 
+def test_the_first_call_may_be_made_with_fake_tensors():
+    """They count operations; numba cannot take them, but must not be given up for the whole process."""
+    script = """
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from nnunetv2_tpmamba.networks.mamba import MambaBlock
+from nnunetv2_tpmamba.networks.ops.causal_conv import _numba_works
+from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
+with FakeTensorMode(), torch.no_grad():
+    MambaBlock(8)(torch.empty(2, 5, 8))
+print(implementation_for("cpu").name, _numba_works())
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["numba", "True"]
+
+
 def double(x, y):
     for i in numba.prange(len(x)):
         y[i] = 2 * x[i]
