@@ -42,9 +42,9 @@ class LoRAQKV(KeptLinear):
         if not self.training:
             return linear(x, kept_weight(self, self.merged_weight, list(self.parameters())), self.bias)
         q, k, v = super().forward(x).chunk(3, dim=-1)
-        q = q + linear(linear(x, self.lora_a_q), self.lora_b_q)
-        v = v + linear(linear(x, self.lora_a_v), self.lora_b_v)
-        return torch.cat([q, k, v], dim=-1)
+        # one product, because under autocast each would keep a cast of x of its own
+        for_q, for_v = linear(x, torch.cat([self.lora_a_q, self.lora_a_v])).chunk(2, dim=-1)
+        return torch.cat([q + linear(for_q, self.lora_b_q), k, v + linear(for_v, self.lora_b_v)], dim=-1)
 
     def merged_weight(self) -> Tensor:
         """Compute the one matrix that does the same; it is in no checkpoint."""

@@ -7,14 +7,10 @@ import torch
 import torch.nn.functional as F
 from einops import repeat
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .linear import Linear
 from .ops import causal_conv, gated_scan
-
-# Of an input with at least so many values the rest is computed again; below, memory matters less than time. The demo's
-# inputs have 90,000, those of SAM's 6 x 6 grid 330,000.
-RECOMPUTED = 2**18
+from .recompute import recomputed
 
 
 class MambaBlock(nn.Module):
@@ -60,10 +56,7 @@ class MambaBlock(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         with torch.autocast(sequence.device.type, enabled=False):
-            sequence = sequence.to(self.A_log.dtype)
-            if sequence.numel() < RECOMPUTED:
-                return self._forward(sequence)
-            return checkpoint(self._forward, sequence, use_reentrant=False, preserve_rng_state=False)
+            return recomputed(self._forward, sequence.to(self.A_log.dtype))
 
     def _forward(self, sequence: Tensor) -> Tensor:
         u, gate = self.in_proj(sequence).chunk(2, dim=-1)

@@ -62,3 +62,13 @@ def test_a_plain_state_dict_loads_by_its_own_names():
     assert result.unexpected_keys == []
     x = torch.randn(2, 16)
     assert torch.equal(lora(x), plain(x))
+
+
+def test_under_autocast_one_cast_of_the_input_is_kept():
+    lora, x = trained_lora(64, rank=4), torch.randn(9, 64, requires_grad=True)
+    kept = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
+    with hooks, torch.autocast("cpu", torch.bfloat16):
+        y = lora(x)
+    y.float().sum().backward()
+    assert sum(t.shape == x.shape for t in {t.data_ptr(): t for t in kept}.values()) == 1

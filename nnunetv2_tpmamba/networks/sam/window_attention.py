@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from nnunetv2_tpmamba.networks.autocast import is_autocast_to_fp16
 from nnunetv2_tpmamba.networks.kept_weights import KeptLinear
+from nnunetv2_tpmamba.networks.recompute import recomputed
 
 # Values of tokens that a CPU works on at a time: 16 slices of a 12 x 12 grid with SAM's 768 channels. With more, every
 # tensor is fresh memory from the system, which is slower.
@@ -70,12 +72,14 @@ class SamBlock(Block):
 def _in_parts(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """Apply ``function`` to ``tokens``, on a CPU to a few slices at a time."""
     n = tokens.shape[0]
-    # under fp16 autocast a CPU stands in for a GPU, whose memory is counted
-    whole = tokens.device.type != "cpu" or is_autocast_to_fp16("cpu")
-    slices = n if whole else max(1, VALUES_AT_A_TIME // math.prod(tokens.shape[1:]))
+    slices = max(1, VALUES_AT_A_TIME // math.prod(tokens.shape[1:])) if _is_for_a_cpu(tokens) else n
     if n <= slices:
         return function(tokens)
     return torch.cat([function(part) for part in tokens.split(slices)])
+
+
+def _is_for_a_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not is_autocast_to_fp16("cpu")  # which stands in for a GPU's memory to be counted
 
 
 def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, int]) -> Tensor:
@@ -99,10 +103,16 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     Shape:
         input and output ``(n, h, w, embed_dim)``.
     """
-    n, h, w, _ = tokens.shape
-    q, k, v = rearrange(
-        attention.qkv(tokens), "n h w (three heads c) -> three n heads (h w) c", three=3, heads=attention.num_heads
-    )
+    attend = partial(_attend, attention, window)
+    qkv = attention.qkv(tokens)
+    # queries and keys with their extra channels take twice the memory of qkv, and a tenth of a block's time to compute
+    return attention.proj(recomputed(attend, qkv) if _is_for_a_cpu(qkv) else attend(qkv))
+
+
+def _attend(attention: Attention, window: tuple[int, int], qkv: Tensor) -> Tensor:
+    """Attend by the queries, keys and values of all heads, ``(n, h, w, 3 * embed_dim)``, without the projection."""
+    n, h, w, _ = qkv.shape
+    q, k, v = rearrange(qkv, "n h w (three heads c) -> three n heads (h w) c", three=3, heads=attention.num_heads)
     num_zero_tokens = 0 if (h, w) == window else KEY_MULTIPLE - h * w % KEY_MULTIPLE
     query_terms = _query_terms(attention, q.unflatten(2, (h, w)), window, num_zero_tokens)
     if num_zero_tokens:
@@ -120,8 +130,7 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
         F.pad(v, (0, key_selectors.shape[-1])),
         scale=attention.scale,
     )
-    attended = attended[..., : v.shape[-1]]
-    return attention.proj(rearrange(attended, "n heads (h w) c -> n h w (heads c)", h=h))
+    return rearrange(attended[..., : v.shape[-1]], "n heads (h w) c -> n h w (heads c)", h=h)
 
 
 def _query_terms(attention: Attention, queries: Tensor, window: tuple[int, int], num_zero_tokens: int) -> Tensor:
