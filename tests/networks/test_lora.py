@@ -69,6 +69,6 @@ def test_under_autocast_one_cast_of_the_input_is_kept():
     kept = []
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
     with hooks, torch.autocast("cpu", torch.bfloat16):
-        y = lora(x)
+        y = lora(1 * x)  # a leaf would be cast once in any way
     y.float().sum().backward()
     assert sum(t.shape == x.shape for t in {t.data_ptr(): t for t in kept}.values()) == 1
