@@ -1,5 +1,7 @@
 """Instance norm and GELU that leave channels last in memory, where a CPU convolves volumes in half the time."""
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -53,9 +55,42 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
     Shape:
         ``x`` and result ``(B, D, h, w, C)``; ``weight`` and ``bias`` ``(C,)``.
     """
-    use_cudnn = False  # PyTorch's own kernel is made for channels that come last
-    normed = [
-        torch.batch_norm(sample.flatten(0, 2), weight, bias, None, None, True, 0.0, eps, use_cudnn).view(sample.shape)
-        for sample in x
-    ]
+    norm = AccurateNorm.apply if x.device.type == "cpu" and x.dtype == torch.float32 else _norm
+    normed = [norm(sample, weight, bias, eps) for sample in x]
     return torch.stack(normed) if len(normed) > 1 else normed[0].unsqueeze(0)  # a stack of one would be a copy
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    use_cudnn = False  # PyTorch's own kernel is made for channels that come last
+    return torch.batch_norm(x.flatten(0, 2), weight, bias, None, None, True, 0.0, eps, use_cudnn).view(x.shape)
+
+
+class AccurateNorm(torch.autograd.Function):
+    """Normalise every ``x[:, :, :, c]`` by sums of rows of voxels, and sums of these.
+
+    On a CPU PyTorch's batch norm adds up all voxels one after the other in float32: of a 96 mm cube the result is wrong
+    by 4e-4, which is less than a digit of bfloat16 but a thousand times the error of float32. Its backward pass, whose
+    sums are smaller, is used here too.
+
+    Shape:
+        ``x`` and result ``(D, h, w, C)``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        mean = x.mean(2).mean((0, 1))
+        centered = x - mean
+        variance = torch.linalg.vector_norm(centered, dim=2).square().mean((0, 1)) / x.shape[2]
+        inverse_deviation = (variance + eps).rsqrt()
+        ctx.save_for_backward(x, weight, mean, inverse_deviation)
+        ctx.eps = eps
+        return centered.mul_(weight * inverse_deviation).add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, inverse_deviation = ctx.saved_tensors
+        rows, gradients = x.flatten(0, 2), gradient.flatten(0, 2)
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients, rows, weight, None, None, mean, inverse_deviation, True, ctx.eps, [True, True, True]
+        )
+        return grad_x.view(x.shape), grad_weight, grad_bias, None
