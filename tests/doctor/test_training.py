@@ -46,7 +46,7 @@ def test_a_larger_sam_is_noted_with_its_trainer(monkeypatch, tmp_path):
 
 
 def test_scan_is_wrong(doctor):
-    broken = LOOP._replace(forward=lambda *inputs: (inputs[0], LOOP.forward(*inputs)[1]))
+    broken = LOOP._replace(forward=lambda *inputs: (2 * inputs[0], LOOP.forward(*inputs)[1]))
     with using(lambda chosen: broken):
         status, output = doctor()
     assert status == 1
