@@ -1,4 +1,4 @@
-"""Instance norm and GELU that leave channels last in memory, where a CPU convolves volumes in half the time."""
+"""Instance norm and GELU that leave channels last in memory, where a CPU convolves volumes faster."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class LayoutKeepingInstanceNorm(nn.InstanceNorm3d):
 
 
 class LayoutKeepingGELU(nn.GELU):
-    """PyTorch's layer, which is five times slower where the axes are not in the order of memory.
+    """PyTorch's layer, which is several times slower where the axes are not in the order of memory.
 
     Shape:
         input and output ``(B, C, D, H, W)``.

@@ -14,7 +14,7 @@ from .implementations import in_no_mode
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute :func:`causal_conv_reference`, on a CPU in float32 by a kernel of numba's, if it works.
 
-    PyTorch's own convolution needs the channels before the steps, and takes seven times as long.
+    PyTorch's own convolution needs the channels before the steps, and takes longer.
     """
     if _has_kernel(x.device.type, x.dtype):
         return _causal_conv(x, weight.squeeze(1), bias)

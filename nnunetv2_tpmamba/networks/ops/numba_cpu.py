@@ -51,6 +51,7 @@ def gated_forward(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 
 
 def run(kernel: Any, *arguments: Tensor | int) -> None:
+    """Call a kernel that was :func:`compiled`, with as many threads as PyTorch has; it writes into the last tensors."""
     arrays = [x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments]
     threads = torch.get_num_threads()
     with ONE_AT_A_TIME:

@@ -105,7 +105,7 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     """
     attend = partial(_attend, attention, window)
     qkv = attention.qkv(tokens)
-    # queries and keys with their extra channels take twice the memory of qkv, and a tenth of a block's time to compute
+    # queries and keys with their extra channels take twice the memory of qkv, and are quickly computed from it
     return attention.proj(recomputed(attend, qkv) if _is_for_a_cpu(qkv) else attend(qkv))
 
 
