@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from nnunetv2_tpmamba.networks.device import counted_for
 from nnunetv2_tpmamba.trainers import catalogue
 from nnunetv2_tpmamba.trainers.memory import free_bytes, training_step_bytes, without_data
 from nnunetv2_tpmamba.trainers.optimization import build_optimizer
@@ -37,7 +38,7 @@ class Counts:
     Args:
         parameters, trained: how many numbers it has, and how many of them are trained.
         flops: floating-point operations of a forward pass, see :mod:`.flops`.
-        step_bytes: peak memory of a training step under fp16 autocast, see
+        step_bytes: peak memory of a training step on a GPU under fp16 autocast, see
             :func:`~nnunetv2_tpmamba.trainers.memory.training_step_bytes`.
     """
 
@@ -56,13 +57,13 @@ def count(trainer: Trainer) -> Counts:
     trainer.check_installed()
     network = catalogue.without_memory(trainer, INPUT_CHANNELS, NUM_CLASSES)
     shape = (1, INPUT_CHANNELS, *trainer.testbed.patch_size)
-    step_bytes = training_step_bytes(network, shape, torch.float16)
+    step_bytes = training_step_bytes(network, shape, "cuda")
     return Counts(*catalogue.parameters_of(network), forward_flops(network, shape), step_bytes)
 
 
 def forward_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Count the operations of a forward pass as in training, with all outputs, on tensors without data."""
-    with FakeTensorMode(), torch.autocast("cpu", torch.float16):  # on a CPU without autocast SAM's blocks are split
+    with FakeTensorMode(), counted_for("cuda"):
         return counted(without_data(network), torch.empty(shape))
 
 
@@ -115,7 +116,6 @@ def _prepare(setting: Setting, trainer: Trainer) -> Makers:
     trainer = shrunk(trainer) if setting.small else trainer
     patch_size = trainer.testbed.patch_size
     shape = (1, INPUT_CHANNELS, *patch_size)
-    autocast = torch.float16 if setting.device.type == "cuda" else None
 
     def forward() -> Contestant:
         network = catalogue.without_memory(trainer, INPUT_CHANNELS, setting.num_classes)
@@ -123,7 +123,7 @@ def _prepare(setting: Setting, trainer: Trainer) -> Makers:
 
     def step() -> Contestant:
         plan = catalogue.without_memory(trainer, INPUT_CHANNELS, setting.num_classes)
-        needed, free = training_step_bytes(plan, shape, autocast), free_bytes(setting.device)
+        needed, free = training_step_bytes(plan, shape, setting.device.type), free_bytes(setting.device)
         if free is not None and needed > free:  # a process that takes more may be ended by the system
             raise RuntimeError(f"a training step needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
         network = setting.build(lambda: trainer.build_network(INPUT_CHANNELS, setting.num_classes, patch_size))

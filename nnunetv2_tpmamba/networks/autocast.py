@@ -16,12 +16,12 @@ def bounded(stream: Tensor) -> Tensor:
     Shape:
         input and output ``(B, ...)``.
     """
-    if not is_autocast_to_fp16(stream.device.type):
+    if not _is_autocast_to_fp16(stream.device.type):
         return stream
     largest = stream.detach().abs().amax(dim=tuple(range(1, stream.ndim)), keepdim=True)
     return stream / (largest / LARGEST).clamp(min=1)
 
 
-def is_autocast_to_fp16(device_type: str) -> bool:
+def _is_autocast_to_fp16(device_type: str) -> bool:
     """Whether products now run in fp16, whose numbers end at 65504; those of bfloat16 reach as far as float32's."""
     return torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.float16

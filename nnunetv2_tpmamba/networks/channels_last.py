@@ -6,16 +6,20 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .device import is_for_cpu
+
 
 class LayoutKeepingInstanceNorm(nn.InstanceNorm3d):
     """PyTorch's layer, which would put the channels first again.
+
+    It takes a single voxel, too. Without ``affine``, or with running statistics, it is PyTorch's own.
 
     Shape:
         input and output ``(B, C, D, H, W)``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not has_channels_last(x):
+        if not has_channels_last(x) or not self.affine or self.track_running_stats:
             return super().forward(x)
         return _last_to_first(instance_norm(_first_to_last(x), self.weight, self.bias, self.eps))
 
@@ -35,7 +39,7 @@ class LayoutKeepingGELU(nn.GELU):
 
 def has_channels_last(x: Tensor) -> bool:
     """Whether ``x``, ``(B, C, D, H, W)``, is on a CPU and has its channels last in memory."""
-    return x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last_3d)
+    return is_for_cpu(x) and x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def _first_to_last(x: Tensor) -> Tensor:
@@ -55,7 +59,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
     Shape:
         ``x`` and result ``(B, D, h, w, C)``; ``weight`` and ``bias`` ``(C,)``.
     """
-    norm = AccurateNorm.apply if x.device.type == "cpu" and x.dtype == torch.float32 else _norm
+    norm = AccurateNorm.apply if is_for_cpu(x) and x.dtype == torch.float32 else _norm
     normed = [norm(sample, weight, bias, eps) for sample in x]
     return torch.stack(normed) if len(normed) > 1 else normed[0].unsqueeze(0)  # a stack of one would be a copy
 

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, UntypedStorage, nn
 
+from .device import is_for_cpu
 from .linear import linear
 
 
@@ -14,7 +15,7 @@ class Kept(NamedTuple):
     """A computed weight and what it was computed from.
 
     Args:
-        weight: detached, in ``dtype``.
+        weight: in ``dtype``.
         storages, versions: of the tensors that it was computed from.
     """
 
@@ -37,6 +38,11 @@ _kept: WeakKeyDictionary[nn.Module, Kept] = WeakKeyDictionary()  # outside the m
 class KeptLinear(nn.Linear):
     """A linear layer whose weight, where it does not change, is cast once; autocast would cast it at every call."""
 
+    def train(self, mode: bool = True) -> "KeptLinear":
+        if mode != self.training:
+            _kept.pop(self, None)  # compiled training with a fused optimiser changes the weight without a trace
+        return super().train(mode)
+
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, kept_weight(self, lambda: self.weight, (self.weight,)), self.bias)
 
@@ -51,10 +57,11 @@ def kept_weight(layer: nn.Module, compute: Callable[[], Tensor], sources: Sequen
         compute: makes it from ``sources`` alone.
         sources: weights of the layer. Changing them by way of ``.data`` in place goes unnoticed.
     """
-    if sources[0].device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return compute()
-    if torch.is_grad_enabled() and any(x.requires_grad for x in sources):
-        _kept.pop(layer, None)  # fused optimisers of PyTorch change weights without a new version
+    trained = torch.is_grad_enabled() and any(x.requires_grad for x in sources)  # fused optimisers give no new version
+    if trained or not is_for_cpu(sources[0]) or any(x.is_inference() for x in sources):  # which have no versions
+        _kept.pop(layer, None)
         return compute()
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else sources[0].dtype
     kept = _kept.get(layer)

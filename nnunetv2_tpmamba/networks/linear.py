@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .device import is_for_cpu
 from .precision import has_onednn
 
 FEW_VALUES = 20480
-"""PyTorch convolves a single volume of up to so many values without oneDNN; such an input is quick in any way."""
+"""An input of up to so many values stays a matrix product, which then takes little time."""
+IMAGES = 16
+"""With a single thread, PyTorch convolves fewer images with kernels of one pixel without oneDNN."""
 
 
 class Linear(nn.Linear):
@@ -20,7 +23,7 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute ``F.linear``, the plain reference, as a convolution with kernels of one voxel where that is faster.
+    """Compute ``F.linear``, the plain reference, as a convolution with kernels of one pixel where that is faster.
 
     PyTorch multiplies matrices of float32 with MKL, which uses AVX-512 on Intel's processors only, and convolves with
     oneDNN, which uses it on AMD's too: there the same product takes half the time. Results differ by rounding.
@@ -30,7 +33,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _is_faster_as_convolution(x):
         return F.linear(x, weight, bias)
-    pixels = x.reshape(x.shape[0], -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels stay last in memory
+    images = IMAGES if x.shape[:-1].numel() % IMAGES == 0 else x.shape[0]
+    pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels stay last in memory
     product = F.conv2d(pixels, weight[:, :, None, None], bias)
     return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
@@ -38,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _is_faster_as_convolution(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
+        and is_for_cpu(x)
         and x.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and x.ndim > 1

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .device import is_for_cpu
+
 VARIABLE = "TPMAMBA_CPU_PRECISION"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -82,7 +84,7 @@ def in_cpu_precision(forward: Callable[[Any, Tensor], Tensor]) -> Callable[[Any,
 
     @wraps(forward, updated=())  # what torch.compiler notes in a function is of that function alone
     def forward_in_cpu_precision(network: Any, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        if not is_for_cpu(x) or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return forward(network, x)
         dtype = cpu_precision(network.training)
         if dtype == torch.float32:

@@ -149,7 +149,7 @@ def _lack_of_memory(trainer: nnUNetTrainer, shape: tuple[int, ...]) -> str:
     free = free_bytes(trainer.device)
     if trainer.device.type != "cpu" or free is None:
         return ""
-    needed = training_step_bytes(trainer.network, shape, None)
+    needed = training_step_bytes(trainer.network, shape, trainer.device.type)
     return f"an iteration needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free" if needed > free else ""
 
 

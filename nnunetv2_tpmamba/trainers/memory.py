@@ -16,6 +16,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nnunetv2_tpmamba.networks.device import counted_for
+
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
@@ -28,23 +30,23 @@ OOM_SCORE = Path("/proc/self/oom_score_adj")  # proc(5): whom the system ends if
 
 
 def decide_checkpointing(
-    network: "TPMamba", shape: tuple[int, ...], autocast: torch.dtype | None, free: int | None, advice: str
+    network: "TPMamba", shape: tuple[int, ...], device_type: str, free: int | None, advice: str
 ) -> str:
     """Switch ``network.checkpointing`` on if a step without it may not fit into ``free`` bytes, else off; say why.
 
     Args:
-        network, shape, autocast: see :func:`training_step_bytes`.
+        network, shape, device_type: see :func:`training_step_bytes`.
         free: see :func:`free_bytes`.
         advice: what to do if even recomputing may need too much.
     """
     network.checkpointing = False
     if free is None:
         return "off; the free memory is not known here"
-    plain = training_step_bytes(network, shape, autocast)
+    plain = training_step_bytes(network, shape, device_type)
     if plain * MARGIN <= free:
         return f"off; a training step needs about {_gb(plain)}, {_gb(free)} are free"
     network.checkpointing = True
-    checkpointed = training_step_bytes(network, shape, autocast)
+    checkpointed = training_step_bytes(network, shape, device_type)
     decision = (
         f"on; a training step needs about {_gb(plain)} without and {_gb(checkpointed)} with it, {_gb(free)} are free"
     )
@@ -53,7 +55,7 @@ def decide_checkpointing(
     return decision
 
 
-def training_step_bytes(network: nn.Module, shape: tuple[int, ...], autocast: torch.dtype | None) -> int:
+def training_step_bytes(network: nn.Module, shape: tuple[int, ...], device_type: str) -> int:
     """Peak memory of forward, backward and AdamW, counted on tensors without data; takes seconds and no memory.
 
     A device needs more than these tensors; ``MARGIN`` allows for that.
@@ -61,11 +63,11 @@ def training_step_bytes(network: nn.Module, shape: tuple[int, ...], autocast: to
     Args:
         network: on any device, not compiled; it stays as it is.
         shape: of the batch, ``(B, input_channels, D, H, W)``.
-        autocast: the dtype of autocast; None for a step without autocast.
+        device_type: where the step is to be taken, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     """
-    with FakeTensorMode(), _LiveStorages() as storages:
+    with FakeTensorMode(), _LiveStorages() as storages, counted_for(device_type):
         twin = without_data(network)
-        with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+        with torch.autocast("cpu", dtype=torch.float16, enabled=device_type == "cuda"):  # as nnU-Net trains
             outputs: Tensor | Sequence[Tensor] = twin(torch.empty(shape))
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs  # several with deep supervision
         torch.stack([logits.float().log_softmax(1).sum() for logits in outputs]).sum().backward()

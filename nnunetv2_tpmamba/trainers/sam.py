@@ -80,6 +80,7 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         self.print_to_log_file(f"SAM weights: {file}")
 
     def initialize(self, pretrained: bool = True) -> None:
+        from nnunetv2_tpmamba.networks.ops.causal_conv import why_not_numba
         from nnunetv2_tpmamba.networks.ops.implementations import implementation_for
         from nnunetv2_tpmamba.networks.precision import describe_cpu_precision
 
@@ -88,6 +89,8 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
             self.print_to_log_file(describe_cpu_precision())
         scan = implementation_for(self.device.type)
         self.print_to_log_file(f"Selective scan: {scan.name}" + (f" ({scan.note})" if scan.note else ""))
+        if self.device.type == "cpu" and (problem := why_not_numba()):
+            self.print_to_log_file(f"Convolution before the scan: PyTorch (numba not used: {problem})")
 
     def on_train_start(self) -> None:
         if not self.was_initialized:
@@ -129,7 +132,6 @@ class nnUNetTrainerSAM(nnUNetTrainerTestbed):
         decision = f"{'on' if network.checkpointing else 'off'}, as configured"
         if self.config.checkpointing is None:
             shape = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
-            autocast = torch.float16 if self.device.type == "cuda" else None  # as nnU-Net trains
             free, advice = free_bytes(self.device), self.advice_with_checkpointing
-            decision = decide_checkpointing(network, shape, autocast, free, advice)
+            decision = decide_checkpointing(network, shape, self.device.type, free, advice)
         self.print_to_log_file(f"Activation checkpointing: {decision}")

@@ -6,6 +6,7 @@ from torch import nn
 
 from nnunetv2_tpmamba.networks.channels_last import LayoutKeepingGELU, LayoutKeepingInstanceNorm
 from nnunetv2_tpmamba.networks.decoder import Decoder
+from nnunetv2_tpmamba.networks.device import counted_for
 
 LAYERS = {
     "instance norm": (lambda: LayoutKeepingInstanceNorm(6, affine=True), lambda: nn.InstanceNorm3d(6, affine=True)),
@@ -43,7 +44,7 @@ def test_result_and_gradients_are_pytorchs_and_channels_stay_last(name, shape):
 
 
 def test_instance_norm_of_many_voxels_is_as_accurate_as_pytorchs():
-    """Whose batch norm adds them up one after the other, and is wrong by 1e-4 here."""
+    """PyTorch's batch norm, which adds up these 393,216 voxels one after the other, is wrong by 1e-4."""
     x = 3 + 2 * torch.randn(1, 6, 64, 64, 96, generator=torch.Generator().manual_seed(0))
     ours, torchs = (randomised(make()).float() for make in LAYERS["instance norm"])
     actual = output_and_gradients(ours, x, channels_last=True)
@@ -59,6 +60,21 @@ def test_in_float32_it_is_pytorchs_too(shape):
     pairs = zip(output_and_gradients(ours, x, True), output_and_gradients(torchs, x, False), strict=True)
     for actual, expected in pairs:
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": True, "track_running_stats": True}])
+def test_an_instance_norm_of_another_kind_is_pytorchs(options):
+    x = torch.randn(2, 6, 3, 4, 5).contiguous(memory_format=torch.channels_last_3d)
+    layers = LayoutKeepingInstanceNorm(6, **options), nn.InstanceNorm3d(6, **options)
+    ours, torchs = (layer(x) for layer in layers)
+    torch.testing.assert_close(ours, torchs)
+    assert all(a.equal(b) for a, b in zip(*(layer.state_dict().values() for layer in layers), strict=True))
+
+
+def test_what_stands_for_a_gpu_gets_pytorchs_layout():
+    x = torch.randn(2, 6, 3, 4, 5).contiguous(memory_format=torch.channels_last_3d)
+    with counted_for("cuda"):
+        assert LayoutKeepingInstanceNorm(6, affine=True)(x).is_contiguous()
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
 from nnunetv2_tpmamba.networks import kept_weights
+from nnunetv2_tpmamba.networks.device import counted_for
 from nnunetv2_tpmamba.networks.kept_weights import KeptLinear
 from nnunetv2_tpmamba.networks.lora import LoRAQKV
 
@@ -44,10 +46,21 @@ def fused_optimizer_step(layer):
     torch.optim.AdamW([layer.weight], lr=0.1, fused=True).step()
 
 
+def compiled_training_with_a_fused_optimizer(layer):
+    """Compiled code does not look at what is kept."""
+    torch.compiler.reset()
+    layer.requires_grad_().train()
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        torch.compile(layer, backend="aot_eager")(X).sum().backward()
+    torch.optim.AdamW([layer.weight], lr=0.1, fused=True).step()
+    layer.eval()
+
+
 CHANGES = {
     "in place": in_place,
     "an optimizer's step": optimizer_step,
     "a fused optimizer's step": fused_optimizer_step,
+    "compiled training": compiled_training_with_a_fused_optimizer,
     "another state dict": lambda layer: layer.load_state_dict(KeptLinear(8, 4).state_dict()),
     "another tensor": lambda layer: setattr(layer.weight, "data", torch.randn(4, 8)),
     "another parameter": lambda layer: setattr(layer, "weight", nn.Parameter(torch.randn(4, 8))),
@@ -57,7 +70,7 @@ CHANGES = {
 @pytest.mark.usefixtures("autocast")
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_follows_every_change_of_the_weight(change):
-    layer = KeptLinear(8, 4)
+    layer = KeptLinear(8, 4).eval()
     with torch.no_grad():
         before = layer(X)
         assert layer(X).equal(before)
@@ -104,6 +117,25 @@ def test_a_weight_that_was_kept_without_gradients_does_not_end_a_training():
         layer(X.clone())
     layer(x).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.usefixtures("autocast")
+@torch.inference_mode()
+def test_a_layer_made_in_inference_mode_keeps_nothing():
+    layer = KeptLinear(8, 4)
+    for _ in range(2):
+        layer.weight.mul_(2)
+        assert layer(X).equal(plain(layer, X))
+
+
+@torch.no_grad()
+def test_a_layer_that_leaves_the_cpu_or_stands_for_a_gpu_keeps_nothing():
+    layer = KeptLinear(8, 4)
+    for leaves in (lambda: counted_for("cuda"), lambda: nullcontext(layer.to("meta"))):
+        layer(X)
+        with leaves():
+            layer(X.to(layer.weight.device))
+            assert layer not in kept_weights._kept
 
 
 @pytest.mark.usefixtures("autocast")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from nnunetv2_tpmamba.networks import linear as module
+from nnunetv2_tpmamba.networks.device import counted_for
 from nnunetv2_tpmamba.networks.linear import Linear, linear, mkl_is_slow
 
 
@@ -41,7 +42,7 @@ def output_and_gradients(function, *inputs):
     return [output, *torch.autograd.grad((output * factors).sum(), inputs)]
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (1, 1), (1, 9, 33), (3, 2, 40), (4, 3, 3, 64), (1, 5, 1, 2, 24)])
+@pytest.mark.parametrize("shape", [(7, 5), (1, 1), (1, 48, 9), (3, 2, 40), (4, 4, 4, 64), (1, 5, 1, 2, 24)])
 @pytest.mark.parametrize("width", [1, 48])
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_convolution_is_the_product(slow_mkl, shape, width, bias):
@@ -76,7 +77,41 @@ def test_only_float32_without_autocast_is_convolved(slow_mkl):
         assert layer(x).dtype == torch.bfloat16
     for dtype in (torch.float64, torch.bfloat16):
         assert layer.to(dtype)(x.to(dtype)).dtype == dtype
+    with counted_for("cuda"):
+        layer.float()(x)
     assert not slow_mkl
+
+
+def test_compiled_code_multiplies_matrices(slow_mkl):
+    torch.compiler.reset()
+    x, weight = torch.randn(4, 5, 16), torch.randn(8, 16)
+    compiled = torch.compile(linear, fullgraph=True, backend="eager")
+    assert compiled(x, weight).equal(F.linear(x, weight))
+    assert not slow_mkl
+
+
+def test_few_values_stay_a_product(slow_mkl, monkeypatch):
+    monkeypatch.setattr(module, "FEW_VALUES", 48)
+    for rows, convolutions in ((3, 0), (4, 1)):
+        linear(torch.randn(rows, 16), torch.randn(8, 16))
+        assert len(slow_mkl) == convolutions
+
+
+@pytest.mark.skipif(not module.has_onednn(), reason="the library is missing here")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 96, 12, 768), (12, 96, 40), (16, 12, 12, 768)])
+def test_onednn_convolves_whatever_the_number_of_threads(slow_mkl, shape, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        weight = torch.randn(8, shape[-1])
+        linear(torch.randn(shape), weight)
+        backend = torch._C._select_conv_backend(
+            slow_mkl[0], weight[:, :, None, None], None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert backend == torch._C._ConvBackend.Mkldnn
 
 
 def test_without_onednn_nothing_is_convolved(slow_mkl, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nnunetv2_tpmamba.networks import recompute
+from nnunetv2_tpmamba.networks import mamba
 from nnunetv2_tpmamba.networks.mamba import MambaBlock
 
 
@@ -94,7 +94,7 @@ def test_of_a_large_input_nothing_else_is_kept(monkeypatch):
     block, sequence = MambaBlock(d_model=16), torch.randn(2, 20, 16)
     results = []
     for smallest in (sequence.numel() + 1, sequence.numel()):
-        monkeypatch.setattr(recompute, "MANY_VALUES", smallest)
+        monkeypatch.setattr(mamba, "MANY_VALUES", smallest)
         block.zero_grad()
         kept = []
         leaf = sequence.clone().requires_grad_()

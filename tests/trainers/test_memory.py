@@ -41,9 +41,9 @@ def count(full_size):
     """``training_step_bytes`` of the paper's network, which takes seconds, once for each way to train it."""
 
     @cache
-    def count(checkpointing, autocast):
+    def count(checkpointing, device_type):
         assert full_size.checkpointing == checkpointing
-        return training_step_bytes(full_size, BATCH, autocast)
+        return training_step_bytes(full_size, BATCH, device_type)
 
     return count
 
@@ -52,32 +52,42 @@ def count(full_size):
 def decide(full_size, count, monkeypatch):
     """What is decided for the paper's network where so many bytes are free."""
 
-    def counted(network, shape, autocast):
+    def counted(network, shape, device_type):
         assert (network, shape) == (full_size, BATCH)
-        return count(network.checkpointing, autocast)
+        return count(network.checkpointing, device_type)
 
     monkeypatch.setattr(memory, "training_step_bytes", counted)
-    return lambda free: decide_checkpointing(full_size, BATCH, torch.float16, free, "wait")
+    return lambda free: decide_checkpointing(full_size, BATCH, "cuda", free, "wait")
 
 
 def test_counts_what_is_alive_at_the_worst_moment():
-    needed = training_step_bytes(Chain(), (1, 1, 64, 64, 64), None) / MEGABYTE
+    needed = training_step_bytes(Chain(), (1, 1, 64, 64, 64), "cpu") / MEGABYTE
     # one megabyte each: the input, four outputs, and some of the loss and its gradient
     assert 6 <= needed <= 9
 
 
 def test_autocast_makes_it_smaller(full_size, count):
-    """Although a CPU in float32, which is what no autocast stands for, computes a part of the attention again."""
     full_size.checkpointing = False
-    assert count(False, torch.float16) < 0.8 * count(False, None)
+    assert count(False, "cuda") < 0.75 * count(False, "mps")
 
 
-def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(tiny_config, monkeypatch):
+def test_a_step_of_a_cpu_is_counted_in_its_precision(tiny_config, monkeypatch):
+    network, counted = TPMamba(1, 2, tiny_config), {}
+    for precision in ("float32", "bfloat16"):
+        monkeypatch.setenv("TPMAMBA_CPU_PRECISION", precision)
+        for device_type in ("cpu", "mps"):
+            counted[precision, device_type] = training_step_bytes(network, (1, 1, 16, 64, 64), device_type)
+    assert counted["bfloat16", "cpu"] < counted["float32", "cpu"]
+    assert counted["bfloat16", "mps"] == counted["float32", "mps"]
+
+
+@pytest.mark.parametrize("device_type", ["cuda", "mps"])
+def test_what_is_counted_for_a_gpu_does_not_depend_on_how_a_cpu_splits_the_work(tiny_config, monkeypatch, device_type):
     network = TPMamba(1, 2, tiny_config)
     counted = []
     for values in (1, 10**12):
         monkeypatch.setattr(window_attention, "VALUES_AT_A_TIME", values)
-        counted.append(training_step_bytes(network, (1, 1, 16, 32, 32), torch.float16))
+        counted.append(training_step_bytes(network, (1, 1, 16, 32, 32), device_type))
     assert counted[0] == counted[1]
 
 
@@ -99,7 +109,7 @@ def test_says_what_to_do_if_even_that_may_be_too_much(decide):
 
 def test_unknown_free_memory_leaves_it_off(tiny_config):
     network = TPMamba(1, 2, tiny_config)
-    decision = decide_checkpointing(network, (1, 1, 4, 16, 16), None, None, "wait")
+    decision = decide_checkpointing(network, (1, 1, 4, 16, 16), "meta", None, "wait")
     assert decision == "off; the free memory is not known here"
     assert not network.checkpointing
 
@@ -107,7 +117,7 @@ def test_unknown_free_memory_leaves_it_off(tiny_config):
 def test_counting_leaves_the_network_alone(tiny_config):
     network = TPMamba(1, 2, replace(tiny_config, checkpointing=True))
     before = {name: x.clone() for name, x in network.state_dict().items()}
-    training_step_bytes(network, (2, 1, 4, 16, 16), None)
+    training_step_bytes(network, (2, 1, 4, 16, 16), "cpu")
     assert all(torch.equal(network.state_dict()[name], x) for name, x in before.items())
     assert all(p.grad is None for p in network.parameters())
 
@@ -122,7 +132,7 @@ def test_free_memory_of_this_machine():
 @pytest.mark.gpu
 def test_gpu_needs_what_was_counted():
     network = TPMamba(1, 14).cuda()
-    needed = training_step_bytes(network, BATCH, torch.float16)
+    needed = training_step_bytes(network, BATCH, "cuda")
     torch.cuda.reset_peak_memory_stats()
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])
     for _ in range(2):
@@ -178,7 +188,7 @@ def test_every_output_of_deep_supervision_is_counted():
         def forward(self, x):
             return [head(x) for head in self.heads]
 
-    one, three = (training_step_bytes(Heads(n), (1, 1, 32, 32, 32), None) for n in (1, 3))
+    one, three = (training_step_bytes(Heads(n), (1, 1, 32, 32, 32), "cpu") for n in (1, 3))
     assert three > 2 * one
 
 
@@ -186,4 +196,4 @@ def test_counts_a_network_with_a_tensor_that_is_no_buffer():
     with torch.device("meta"):
         network = torch.nn.Conv3d(1, 2, 1)
         network.kept = torch.empty(0)  # as MONAI's attention has one
-    assert training_step_bytes(network, (1, 1, 8, 8, 8), None) > 0
+    assert training_step_bytes(network, (1, 1, 8, 8, 8), "cpu") > 0

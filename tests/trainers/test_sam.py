@@ -1,5 +1,6 @@
 """The trainers with SAM's encoder: when its file is asked for, and when its blocks are recomputed."""
 
+import importlib
 import json
 import re
 from dataclasses import replace
@@ -12,11 +13,14 @@ from support.sam_files import write_meta_checkpoint
 from support.tiny_trainer import batch, changed_since, nnUNetTrainerTPMamba_tiny, state
 
 from nnunetv2_tpmamba.files import sha256, sha256_of_tensors
+from nnunetv2_tpmamba.networks.ops.implementations import LOOP, using
 from nnunetv2_tpmamba.networks.sam import download
 from nnunetv2_tpmamba.networks.sam.known import PUBLISHED, Published
 from nnunetv2_tpmamba.trained.checkpoints import load_without_code
 from nnunetv2_tpmamba.trainers import sam, testbed
 from nnunetv2_tpmamba.trainers.tpmamba import nnUNetTrainerTPMamba
+
+causal_conv = importlib.import_module("nnunetv2_tpmamba.networks.ops.causal_conv")  # a function has this name, too
 
 
 def test_sam_weights_are_loaded_for_a_new_training(make):
@@ -90,6 +94,15 @@ def test_a_checkpoint_that_names_no_encoder_is_continued(make):
     made.load_checkpoint(file)
     made.on_train_start()
     assert encoder_said_by(made)[0] == f"unknown encoder, SHA-256 {sha256_of_tensors(make.sam)}"
+
+
+def test_the_log_says_what_computes_scan_and_convolution(make, monkeypatch):
+    assert "Convolution before the scan" not in Path(make().log_file).read_text()
+    monkeypatch.setattr(causal_conv, "why_not_numba", lambda: "no such kernel")
+    with using(lambda chosen: LOOP._replace(note="numba not used: it is too old")):
+        log = Path(make().log_file).read_text()
+    assert "Selective scan: PyTorch loop (numba not used: it is too old)" in log
+    assert "Convolution before the scan: PyTorch (numba not used: no such kernel)" in log
 
 
 class nnUNetTrainerTPMamba_tiny_checkpointed(nnUNetTrainerTPMamba_tiny):

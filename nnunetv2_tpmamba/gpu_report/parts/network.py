@@ -66,7 +66,7 @@ def compare_memory(work: Work, name: str, config: TPMambaConfig) -> None:
     setting = work.setting
     network = setting.build(lambda: TPMamba(1, setting.num_classes, config))
     shape = (1, 1, *setting.patch_size)
-    counted = training_step_bytes(network, shape, torch.float16 if setting.device.type == "cuda" else None)
+    counted = training_step_bytes(network, shape, setting.device.type)
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad])
     held = held_bytes(network)
     with PeakMemory(setting.device) as memory:

@@ -63,7 +63,7 @@ def train(work: Work, trainer: Any, drawn: Sequence[dict]) -> None:
     """Take the iterations, leave a checkpoint, and validate once."""
     notebook, device = work.notebook, trainer.device
     shape = tuple(drawn[0]["data"].shape)
-    counted = training_step_bytes(trainer.bare_network(), shape, torch.float16 if device.type == "cuda" else None)
+    counted = training_step_bytes(trainer.bare_network(), shape, device.type)
     notebook.note("memory of an iteration by count", round(counted / 1e9, 2), "GB")
     notebook.note("free memory before", round((free_bytes(device) or 0) / 1e9, 2), "GB")
     restart_peak(device)

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from .implementations import in_no_mode
+from nnunetv2_tpmamba.networks.device import is_for_cpu
+
+from .implementations import first_line, in_no_mode
 
 
 def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -16,7 +18,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     PyTorch's own convolution needs the channels before the steps, and takes longer.
     """
-    if _has_kernel(x.device.type, x.dtype):
+    if is_for_cpu(x) and x.dtype == torch.float32 and _numba_works():
         return _causal_conv(x, weight.squeeze(1), bias)
     return causal_conv_reference(x, weight, bias)
 
@@ -30,37 +32,37 @@ def causal_conv_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ``x`` and result ``(batch, L, E)``; ``weight`` ``(E, 1, taps)``, the last tap for a step itself; ``bias``
         ``(E,)``.
     """
-    L, (E, _, taps) = x.shape[1], weight.shape
-    y = F.conv1d(rearrange(x, "b L E -> b E L"), weight, bias, padding=taps - 1, groups=E)
-    return rearrange(y[..., :L], "b E L -> b L E")  # the padding adds steps at the end
+    E, _, taps = weight.shape
+    earlier_steps = F.pad(rearrange(x, "b L E -> b E L"), (taps - 1, 0))
+    return rearrange(F.conv1d(earlier_steps, weight, bias, groups=E), "b E L -> b L E")
 
 
-@torch.compiler.assume_constant_result
-def _has_kernel(device_type: str, dtype: torch.dtype) -> bool:
-    return device_type == "cpu" and dtype == torch.float32 and _numba_works()
+@torch.compiler.assume_constant_result  # torch.compile would look into a function with a cache, and into its trial
+def _numba_works() -> bool:
+    return not why_not_numba()
 
 
 @cache
-def _numba_works() -> bool:
-    return in_no_mode("cpu", _numba_agrees)
+def why_not_numba() -> str:
+    """Say why numba's kernel is not used on CPUs; "" if it is. It is tried once per process, on a small input."""
+    return in_no_mode("cpu", _problem_of_numba)
 
 
-def _numba_agrees() -> bool:
-    """Try numba's kernel on a small input, against the reference."""
+def _problem_of_numba() -> str:
     try:
         from .numba_conv import conv_backward, conv_forward
 
         generator = torch.Generator().manual_seed(0)
         shapes = (2, 5, 3), (2, 5, 3), (3, 4), (3,)
-        grad_y, x, weight, bias = (torch.rand(shape, generator=generator) for shape in shapes)
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            y, (grad_x, _, _) = conv_forward(x, weight, bias), conv_backward(grad_y, x, weight)
-            expected = causal_conv_reference(x, weight.unsqueeze(1), bias)
-            # reversed in time, the gradient of x is the same convolution of the gradient of y
-            expected_grad = causal_conv_reference(grad_y.flip(1), weight.unsqueeze(1), torch.zeros(3)).flip(1)
-        return torch.allclose(y, expected, atol=1e-5) and torch.allclose(grad_x, expected_grad, atol=1e-5)
-    except Exception:  # a broken installation of numba can raise anything; the log says so of the scan, see there
-        return False
+        grad_y, *inputs = (torch.rand(shape, generator=generator) for shape in shapes)
+        x, weight, bias = (each.clone().requires_grad_() for each in inputs)
+        expected_y = causal_conv_reference(x, weight.unsqueeze(1), bias)
+        expected = [expected_y.detach(), *torch.autograd.grad(expected_y, (x, weight, bias), grad_y)]
+        actual = [conv_forward(*inputs), *conv_backward(grad_y, *inputs[:2])]
+        agrees = all(torch.allclose(a, e, atol=1e-5) for a, e in zip(actual, expected, strict=True))
+    except Exception as error:  # a broken installation of numba can raise anything
+        return first_line(error)
+    return "" if agrees else "its result differs from PyTorch's"
 
 
 @torch.library.custom_op("tpmamba::causal_conv", mutates_args=())

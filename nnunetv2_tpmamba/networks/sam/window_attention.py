@@ -11,13 +11,16 @@ from einops import rearrange
 from timm.models.vision_transformer_sam import Attention, Block, get_rel_pos
 from torch import Tensor
 
-from nnunetv2_tpmamba.networks.autocast import is_autocast_to_fp16
+from nnunetv2_tpmamba.networks.device import is_for_cpu
 from nnunetv2_tpmamba.networks.kept_weights import KeptLinear
 from nnunetv2_tpmamba.networks.recompute import recomputed
 
 # Values of tokens that a CPU works on at a time: 16 slices of a 12 x 12 grid with SAM's 768 channels. With more, every
 # tensor is fresh memory from the system, which is slower.
 VALUES_AT_A_TIME = 16 * 12 * 12 * 768
+# Of queries, keys and values with so many numbers nothing else is kept for the backward pass on a CPU. The demo's have
+# 840,000, those of a part of SAM's slices 5 million.
+MANY_VALUES = 2**20
 # Attention in bfloat16 on a CPU takes a third of the time for keys whose number is a multiple of this.
 KEY_MULTIPLE = 16
 
@@ -72,14 +75,10 @@ class SamBlock(Block):
 def _in_parts(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """Apply ``function`` to ``tokens``, on a CPU to a few slices at a time."""
     n = tokens.shape[0]
-    slices = max(1, VALUES_AT_A_TIME // math.prod(tokens.shape[1:])) if _is_for_a_cpu(tokens) else n
+    slices = max(1, VALUES_AT_A_TIME // math.prod(tokens.shape[1:])) if is_for_cpu(tokens) else n
     if n <= slices:
         return function(tokens)
     return torch.cat([function(part) for part in tokens.split(slices)])
-
-
-def _is_for_a_cpu(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not is_autocast_to_fp16("cpu")  # which stands in for a GPU's memory to be counted
 
 
 def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, int]) -> Tensor:
@@ -106,7 +105,7 @@ def window_attention(attention: Attention, tokens: Tensor, window: tuple[int, in
     attend = partial(_attend, attention, window)
     qkv = attention.qkv(tokens)
     # queries and keys with their extra channels take twice the memory of qkv, and are quickly computed from it
-    return attention.proj(recomputed(attend, qkv) if _is_for_a_cpu(qkv) else attend(qkv))
+    return attention.proj(recomputed(attend, qkv, MANY_VALUES) if is_for_cpu(qkv) else attend(qkv))
 
 
 def _attend(attention: Attention, window: tuple[int, int], qkv: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ import sys
 import pytest
 import torch
 
+from nnunetv2_tpmamba.networks.device import counted_for
 from nnunetv2_tpmamba.networks.ops import causal_conv as public
-from nnunetv2_tpmamba.networks.ops import numba_conv  # noqa: F401 - so that a test can take it away
-from nnunetv2_tpmamba.networks.ops.causal_conv import _causal_conv, _numba_works, causal_conv_reference
+from nnunetv2_tpmamba.networks.ops.causal_conv import _causal_conv, causal_conv_reference, why_not_numba
+from nnunetv2_tpmamba.networks.ops.numba_conv import conv_backward as numba_conv_backward
 
 
 def random_inputs(batch, L, E, taps, dtype=torch.float32):
@@ -27,7 +28,7 @@ def output_and_gradients(conv, inputs):
 @pytest.mark.parametrize(("batch", "E", "taps"), [(2, 12, 4), (1, 5, 7), (3, 1, 1)])
 def test_matches_reference(L, batch, E, taps):
     """Also for fewer steps than taps, and for a gradient whose channels are not last in memory."""
-    assert _numba_works()
+    assert not why_not_numba()
     inputs = random_inputs(batch, L, E, taps)
     actual, expected = (output_and_gradients(conv, inputs) for conv in (public, causal_conv_reference))
     for a, e in zip(actual, expected, strict=True):
@@ -65,25 +66,50 @@ def test_operator_passes_opcheck():
 
 def test_compiles_to_one_graph():
     torch.compiler.reset()
+    why_not_numba.cache_clear()  # it must not look into the trial
     inputs = random_inputs(2, 9, 4, 3)
     compiled = torch.compile(public, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(*inputs), public(*inputs))
+    for actual, expected in zip(*(output_and_gradients(conv, inputs) for conv in (compiled, public)), strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("breaking", ["missing", "wrong", "wrong backwards"])
+def wrong(position):
+    """The backward pass with a wrong gradient of the input, the weight or the bias."""
+
+    def conv_backward(*inputs):
+        gradients = list(numba_conv_backward(*inputs))
+        gradients[position] = gradients[position] + 1
+        return gradients
+
+    return conv_backward
+
+
+BROKEN = {
+    "forward": ("conv_forward", lambda x, weight, bias: x),
+    **{f"gradient {i}": ("conv_backward", wrong(i)) for i in range(3)},
+}
+
+
+@pytest.mark.parametrize("breaking", ["missing", *BROKEN])
 def test_without_a_working_numba_it_is_the_reference(monkeypatch, breaking):
     module = "nnunetv2_tpmamba.networks.ops.numba_conv"
     if breaking == "missing":
         monkeypatch.setitem(sys.modules, module, None)
-    elif breaking == "wrong":
-        monkeypatch.setattr(f"{module}.conv_forward", lambda x, weight, bias: x)
     else:
-        monkeypatch.setattr(f"{module}.conv_backward", lambda grad_y, x, weight: (grad_y, weight, weight))
-    _numba_works.cache_clear()
+        name, function = BROKEN[breaking]
+        monkeypatch.setattr(f"{module}.{name}", function)
+    why_not_numba.cache_clear()
     try:
-        assert not _numba_works()
+        assert why_not_numba().startswith("ModuleNotFoundError" if breaking == "missing" else "its result differs")
         inputs = random_inputs(2, 9, 4, 3)
         assert public(*inputs).equal(causal_conv_reference(*inputs))
     finally:
         monkeypatch.undo()
-        _numba_works.cache_clear()
+        why_not_numba.cache_clear()
+
+
+def test_what_stands_for_a_gpu_is_not_computed_by_numba(monkeypatch):
+    monkeypatch.setattr("nnunetv2_tpmamba.networks.ops.numba_conv.conv_forward", lambda *inputs: 1 / 0)
+    inputs = random_inputs(2, 9, 4, 3)
+    with counted_for("cuda"):
+        assert public(*inputs).equal(causal_conv_reference(*inputs))

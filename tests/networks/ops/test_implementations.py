@@ -14,7 +14,7 @@ import torch
 from numba.core.caching import CacheImpl, IndexDataCacheFile
 from support.scans import scan_inputs
 
-from nnunetv2_tpmamba.networks.ops import implementations, numba_cpu, selective_scan
+from nnunetv2_tpmamba.networks.ops import gated_scan, implementations, numba_cpu, selective_scan
 from nnunetv2_tpmamba.networks.ops.implementations import (
     LOOP,
     Implementation,
@@ -201,6 +201,17 @@ def test_using_reaches_compiled_code_and_other_threads(counted):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda _: selective_scan(*inputs), range(3)))
     assert passes == ["forward"] * 4
+
+
+@torch.no_grad()
+def test_using_reaches_code_that_was_compiled_for_a_kernel_with_the_gate_inside():
+    torch.compiler.reset()
+    u, step, A, B, C, D = scan_inputs(1, 5, 2, 3)
+    inputs, gate = (u, step, A, B, C, D), torch.randn(1, 5, 2)
+    compiled = torch.compile(gated_scan, fullgraph=True, backend="aot_eager")
+    expected = compiled(*inputs, gate)
+    with using(lambda chosen: LOOP):
+        torch.testing.assert_close(compiled(*inputs, gate), expected)
 
 
 def test_using_may_be_nested(counted):

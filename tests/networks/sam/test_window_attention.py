@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.models.vision_transformer_sam import Block
 
-from nnunetv2_tpmamba.networks import recompute
+from nnunetv2_tpmamba.networks.device import counted_for
 from nnunetv2_tpmamba.networks.lora import LoRAQKV
 from nnunetv2_tpmamba.networks.sam import window_attention
 from nnunetv2_tpmamba.networks.sam.window_attention import SamBlock
@@ -120,17 +120,19 @@ def test_autocast_costs_only_its_own_precision(dtype):
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_cpu_computes_extended_queries_and_keys_again_instead_of_keeping_them(monkeypatch, lora):
+    """Not in a step that stands for a GPU's."""
     block, tokens = random_block(lora=lora), torch.randn(2, 12, 12, DIM)
     kept, results = [], []
-    for smallest in (2**30, 1):
-        monkeypatch.setattr(recompute, "MANY_VALUES", smallest)
+    for smallest, device_type in ((2**30, "cpu"), (1, "cpu"), (1, "cuda"), (1, "mps")):
+        monkeypatch.setattr(window_attention, "MANY_VALUES", smallest)
         kept.append(0)
 
         def count(x):
             kept[-1] += x.nbytes
             return x
 
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x), counted_for(device_type):
             results.append(output_and_gradients(block, block, tokens))
     assert kept[1] < 0.7 * kept[0]
-    assert all(a.equal(b) for a, b in zip(*results, strict=True))
+    assert kept[2] == kept[3] == kept[0]
+    assert all(a.equal(b) for a, b in zip(results[0], results[1], strict=True))
