@@ -1,18 +1,14 @@
 """The most memory that a call takes in addition to what was in use before it, in bytes."""
 
-import ctypes
 import gc
-from pathlib import Path
 from types import TracebackType
 
 import psutil
 import torch
 from torch import nn
 
-from nnunetv2_tpmamba.trainers.memory import peak_resident_bytes
-
-CLEAR = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # Linux, proc(5): from now on a new peak of the resident memory is taken
+from nnunetv2_tpmamba.networks.heap import give_back_freed_memory
+from nnunetv2_tpmamba.trainers.memory import peak_bytes, restart_peak
 
 
 class PeakMemory:
@@ -29,11 +25,11 @@ class PeakMemory:
 
     def __enter__(self) -> "PeakMemory":
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._start: int | None = torch.cuda.memory_allocated(self.device)
-        else:
-            self._start = psutil.Process().memory_info().rss if _give_back_and_reset_peak() else None
+        self._start: int | None = None
+        if self.device.type == "cuda" and restart_peak(self.device):
+            self._start = torch.cuda.memory_allocated(self.device)
+        elif self.device.type == "cpu" and give_back_freed_memory() and restart_peak(self.device):
+            self._start = psutil.Process().memory_info().rss
         return self
 
     def __exit__(
@@ -41,7 +37,7 @@ class PeakMemory:
     ) -> None:
         if self._start is None or error is not None:
             return
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else peak_resident_bytes()
+        peak = peak_bytes(self.device)
         if peak is not None:
             self.bytes = max(0, peak - self._start)
 
@@ -60,12 +56,5 @@ def free(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _give_back_and_reset_peak() -> bool:
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc's
-        CLEAR.write_text(RESET_PEAK)
-    except (OSError, AttributeError, TypeError):  # another system or C library, or a container that forbids it
-        return False
-    return True
+    elif device.type == "cpu":
+        give_back_freed_memory()

@@ -12,6 +12,8 @@ from nnunetv2_tpmamba.config import TPMambaConfig
 
 from .adapters import AttentionAdapter, ConvAdapter
 from .decoder import NUM_FEATURES, Decoder
+from .device import is_for_cpu
+from .heap import give_back_freed_memory
 from .lora import LoRAQKV
 from .precision import in_cpu_precision
 from .sam.encoder import build_encoder, build_input_scale
@@ -101,7 +103,12 @@ class TPMamba(nn.Module):
 
     def _run_or_recompute(self, block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(self.run_block, block, adapter, stack, use_reentrant=False)
+            return checkpoint(self._run_block_in_little_memory, block, adapter, stack, use_reentrant=False)
+        return self.run_block(block, adapter, stack)
+
+    def _run_block_in_little_memory(self, block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
+        if is_for_cpu(stack) and not torch.compiler.is_compiling():
+            give_back_freed_memory()
         return self.run_block(block, adapter, stack)
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:

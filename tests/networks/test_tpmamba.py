@@ -9,6 +9,7 @@ from support.configs import wake_up
 
 from nnunetv2_tpmamba import TPMamba, TPMambaConfig
 from nnunetv2_tpmamba.networks import tpmamba
+from nnunetv2_tpmamba.networks.device import counted_for
 
 
 def random_volume(*shape, seed=0):
@@ -218,6 +219,23 @@ def _compiled_equals_eager(config, backend):
     torch.testing.assert_close(compiled_logits, logits, rtol=1e-4, atol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(compiled_gradients[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_checkpointing_on_a_cpu_gives_freed_memory_back_before_each_block(tiny_config, monkeypatch):
+    """Once in the forward and once in the backward pass."""
+    given_back = []
+    monkeypatch.setattr(tpmamba, "give_back_freed_memory", lambda: given_back.append(True))
+    network, volume = TPMamba(1, 2, replace(tiny_config, checkpointing=True)), torch.rand(1, 1, 4, 16, 16)
+    network(volume).sum().backward()
+    assert len(given_back) == 2 * tiny_config.depth
+    with torch.no_grad():
+        network(volume)
+    network.checkpointing = False
+    network(volume).sum().backward()
+    network.checkpointing = True
+    with counted_for("cuda"):
+        network(volume).sum().backward()
+    assert len(given_back) == 2 * tiny_config.depth
 
 
 def test_checkpointing_changes_memory_and_nothing_else(tiny_config):
