@@ -12,7 +12,7 @@ from .device import is_for_cpu
 class LayoutKeepingInstanceNorm(nn.InstanceNorm3d):
     """PyTorch's layer, which would put the channels first again.
 
-    It takes a single voxel, too. Without ``affine``, or with running statistics, it is PyTorch's own.
+    On a CPU it takes a single voxel, too. Without ``affine``, or with running statistics, it is PyTorch's own.
 
     Shape:
         input and output ``(B, C, D, H, W)``.

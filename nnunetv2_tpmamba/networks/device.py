@@ -12,8 +12,8 @@ _counted_for: list[str] = []
 def counted_for(device_type: str) -> Iterator[None]:
     """Let all networks of the process compute as on a device of this type while the ``with`` statement lasts.
 
-    PyTorch has tensors without data for devices that are there only, so a CPU's stand for those of any other device
-    when memory or operations are counted.
+    PyTorch cannot run a network on tensors without data of a device that is not there. So a CPU's stand for those of
+    any device when memory or operations are counted.
 
     Args:
         device_type: ``"cpu"``, ``"cuda"``, ``"mps"``.

@@ -39,8 +39,7 @@ class KeptLinear(nn.Linear):
     """A linear layer whose weight, where it does not change, is cast once; autocast would cast it at every call."""
 
     def train(self, mode: bool = True) -> "KeptLinear":
-        if mode != self.training:
-            _kept.pop(self, None)  # compiled training with a fused optimiser changes the weight without a trace
+        _kept.pop(self, None)  # compiled training with a fused optimiser changes the weight without a trace
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +54,8 @@ def kept_weight(layer: nn.Module, compute: Callable[[], Tensor], sources: Sequen
     Args:
         layer: what it is kept for; one weight is kept for each layer.
         compute: makes it from ``sources`` alone.
-        sources: weights of the layer. Changing them by way of ``.data`` in place goes unnoticed.
+        sources: weights of the layer. Changing them by way of ``.data`` in place goes unnoticed, and so does a fused
+            optimiser of compiled code until the layer's ``train`` or ``eval`` is called.
     """
     if torch.compiler.is_compiling():
         return compute()

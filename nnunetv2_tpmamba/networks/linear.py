@@ -10,7 +10,7 @@ from .device import is_for_cpu
 from .precision import has_onednn
 
 FEW_VALUES = 20480
-"""An input of up to so many values stays a matrix product, which then takes little time."""
+"""PyTorch convolves a single image of up to so many values without oneDNN. A matrix product of them is quick."""
 IMAGES = 16
 """With a single thread, PyTorch convolves fewer images with kernels of one pixel without oneDNN."""
 
@@ -33,8 +33,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _is_faster_as_convolution(x):
         return F.linear(x, weight, bias)
-    images = IMAGES if x.shape[:-1].numel() % IMAGES == 0 else x.shape[0]
-    pixels = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels stay last in memory
+    pixels = x.reshape(_images(x), -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # channels stay last in memory
     product = F.conv2d(pixels, weight[:, :, None, None], bias)
     return product.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
@@ -49,7 +48,13 @@ def _is_faster_as_convolution(x: Tensor) -> bool:
         and x.numel() > FEW_VALUES
         and mkl_is_slow()
         and has_onednn()
+        and (_images(x) >= IMAGES or torch.get_num_threads() > 1)
     )
+
+
+def _images(x: Tensor) -> int:
+    """Into how many images the vectors of ``x`` are divided."""
+    return IMAGES if x.shape[:-1].numel() % IMAGES == 0 else x.shape[0]
 
 
 @cache

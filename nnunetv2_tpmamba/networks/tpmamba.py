@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_tpmamba.config import TPMambaConfig
@@ -107,7 +108,7 @@ class TPMamba(nn.Module):
         return self.run_block(block, adapter, stack)
 
     def _run_block_in_little_memory(self, block: nn.Module, adapter: nn.Module, stack: Tensor) -> Tensor:
-        if is_for_cpu(stack) and not torch.compiler.is_compiling():
+        if is_for_cpu(stack) and not torch.compiler.is_compiling() and not isinstance(stack, FakeTensor):
             give_back_freed_memory()
         return self.run_block(block, adapter, stack)
 

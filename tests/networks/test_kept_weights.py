@@ -49,11 +49,12 @@ def fused_optimizer_step(layer):
 def compiled_training_with_a_fused_optimizer(layer):
     """Compiled code does not look at what is kept."""
     torch.compiler.reset()
-    layer.requires_grad_().train()
+    compiled = torch.compile(layer.requires_grad_(), backend="aot_eager")
+    compiled.train()
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        torch.compile(layer, backend="aot_eager")(X).sum().backward()
+        compiled(X).sum().backward()
     torch.optim.AdamW([layer.weight], lr=0.1, fused=True).step()
-    layer.eval()
+    compiled.eval()
 
 
 CHANGES = {

@@ -13,13 +13,16 @@ from nnunetv2_tpmamba.networks.linear import Linear, linear, mkl_is_slow
 
 @pytest.fixture
 def slow_mkl(monkeypatch):
-    """Let any processor compute inputs of any size as it would where MKL is slow; yields the convolutions' inputs."""
+    """Let two threads of any processor compute as where MKL is slow, whatever the size; yields what is convolved."""
     convolved = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     conv2d = F.conv2d
     monkeypatch.setattr(module, "mkl_is_slow", lambda: True)
     monkeypatch.setattr(module, "FEW_VALUES", 0)
     monkeypatch.setattr(F, "conv2d", lambda x, *args: convolved.append(x) or conv2d(x, *args))
-    return convolved
+    yield convolved
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -99,19 +102,17 @@ def test_few_values_stay_a_product(slow_mkl, monkeypatch):
 
 @pytest.mark.skipif(not module.has_onednn(), reason="the library is missing here")
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("shape", [(1, 96, 12, 768), (12, 96, 40), (16, 12, 12, 768)])
-def test_onednn_convolves_whatever_the_number_of_threads(slow_mkl, shape, threads):
-    before = torch.get_num_threads()
+@pytest.mark.parametrize("shape", [(1, 96, 12, 768), (12, 96, 40), (16, 12, 12, 768), (9, 14, 14, 768), (17, 3, 768)])
+def test_what_is_convolved_is_convolved_by_onednn(slow_mkl, shape, threads):
+    """Asked of a function that PyTorch keeps to itself, because nothing in public says it."""
     torch.set_num_threads(threads)
-    try:
-        weight = torch.randn(8, shape[-1])
-        linear(torch.randn(shape), weight)
-        backend = torch._C._select_conv_backend(
-            slow_mkl[0], weight[:, :, None, None], None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1
-        )
-    finally:
-        torch.set_num_threads(before)
-    assert backend == torch._C._ConvBackend.Mkldnn
+    weight = torch.randn(8, shape[-1])
+    linear(torch.randn(shape), weight)
+    assert len(slow_mkl) == (0 if threads == 1 and shape[0] == 9 else 1)
+    kernel = weight[:, :, None, None]
+    for x in slow_mkl:
+        backend = torch._C._select_conv_backend(x, kernel, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+        assert backend == torch._C._ConvBackend.Mkldnn
 
 
 def test_without_onednn_nothing_is_convolved(slow_mkl, monkeypatch):

@@ -10,6 +10,7 @@ from support.configs import wake_up
 from nnunetv2_tpmamba import TPMamba, TPMambaConfig
 from nnunetv2_tpmamba.networks import tpmamba
 from nnunetv2_tpmamba.networks.device import counted_for
+from nnunetv2_tpmamba.trainers.memory import training_step_bytes
 
 
 def random_volume(*shape, seed=0):
@@ -235,6 +236,7 @@ def test_checkpointing_on_a_cpu_gives_freed_memory_back_before_each_block(tiny_c
     network.checkpointing = True
     with counted_for("cuda"):
         network(volume).sum().backward()
+    training_step_bytes(network, (1, 1, 4, 16, 16), "cpu")
     assert len(given_back) == 2 * tiny_config.depth
 
 

@@ -37,7 +37,7 @@ def _in_one_pass(device_type: str, dtype: torch.dtype, d_state: int) -> bool:
 def _gated_scan(u: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, gate: Tensor) -> Tensor:
     scan = implementation_for(u.device.type, u.dtype, A.shape[1])
     if scan.gated is None:  # compiled code is run on another implementation than it was compiled for
-        return scan.forward(u, F.softplus(step), A, B, C, D)[0] * F.silu(gate)
+        return (selective_scan(u, F.softplus(step), A, B, C, D) * F.silu(gate)).contiguous()
     return scan.gated(u, step, A, B, C, D, gate)
 
 

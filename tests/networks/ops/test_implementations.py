@@ -204,14 +204,16 @@ def test_using_reaches_compiled_code_and_other_threads(counted):
 
 
 @torch.no_grad()
-def test_using_reaches_code_that_was_compiled_for_a_kernel_with_the_gate_inside():
+@pytest.mark.parametrize("autocast", [False, True])
+def test_using_reaches_code_that_was_compiled_for_a_kernel_with_the_gate_inside(autocast):
     torch.compiler.reset()
-    u, step, A, B, C, D = scan_inputs(1, 5, 2, 3)
-    inputs, gate = (u, step, A, B, C, D), torch.randn(1, 5, 2)
+    inputs = [*scan_inputs(2, 67, 8, 3), torch.randn(2, 67, 8)]
     compiled = torch.compile(gated_scan, fullgraph=True, backend="aot_eager")
-    expected = compiled(*inputs, gate)
-    with using(lambda chosen: LOOP):
-        torch.testing.assert_close(compiled(*inputs, gate), expected)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected = compiled(*inputs)
+        with using(lambda chosen: LOOP):
+            torch.testing.assert_close(compiled(*inputs), expected, rtol=1e-4, atol=1e-4)
+            torch.library.opcheck(torch.ops.tpmamba.gated_scan.default, inputs, test_utils="test_faketensor")
 
 
 def test_using_may_be_nested(counted):
