@@ -16,8 +16,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunetv2_tpmamba.networks.device import counted_for
-
 if TYPE_CHECKING:
     from nnunetv2_tpmamba.networks.tpmamba import TPMamba
 
@@ -65,6 +63,8 @@ def training_step_bytes(network: nn.Module, shape: tuple[int, ...], device_type:
         shape: of the batch, ``(B, input_channels, D, H, W)``.
         device_type: where the step is to be taken, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     """
+    from nnunetv2_tpmamba.networks.device import counted_for  # looking a trainer up imports no network
+
     with FakeTensorMode(), _LiveStorages() as storages, counted_for(device_type):
         twin = without_data(network)
         with torch.autocast("cpu", dtype=torch.float16, enabled=device_type == "cuda"):  # as nnU-Net trains
