@@ -59,8 +59,9 @@ def kept_weight(layer: nn.Module, compute: Callable[[], Tensor], sources: Sequen
     """
     if torch.compiler.is_compiling():
         return compute()
-    trained = torch.is_grad_enabled() and any(x.requires_grad for x in sources)  # fused optimisers give no new version
-    if trained or not is_for_cpu(sources[0]) or any(x.is_inference() for x in sources):  # which have no versions
+    # Fused optimisers change a weight that trains without a new version, and tensors of inference mode have no version.
+    trained = torch.is_grad_enabled() and any(x.requires_grad for x in sources)
+    if trained or not is_for_cpu(sources[0]) or any(x.is_inference() for x in sources):
         _kept.pop(layer, None)
         return compute()
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else sources[0].dtype
