@@ -44,7 +44,8 @@ def predicting(network: nn.Module, volume: Tensor, setting: Setting) -> Callable
     """Return a function that segments ``volume`` once, without gradients."""
 
     def forward() -> None:
-        network.eval()
+        if network.training:  # saying it again would let kept weights be computed again at every call
+            network.eval()
         with torch.no_grad(), setting.autocast():
             network(volume)
 

@@ -55,7 +55,8 @@ def training_step(
         return DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights] + [0.0])(list(output), targets)
 
     def step() -> None:
-        network.train()
+        if not network.training:  # saying it again would let kept weights be cast again at every step
+            network.train()
         optimizer.zero_grad(set_to_none=True)
         with setting.autocast():
             value = supervised(network(volume))

@@ -45,7 +45,9 @@ def output_and_gradients(function, *inputs):
     return [output, *torch.autograd.grad((output * factors).sum(), inputs)]
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (1, 1), (1, 48, 9), (3, 2, 40), (4, 4, 4, 64), (1, 5, 1, 2, 24)])
+@pytest.mark.parametrize(
+    "shape", [(7, 5), (1, 1), (1, 9, 33), (1, 48, 9), (3, 2, 40), (4, 3, 3, 64), (4, 4, 4, 64), (1, 5, 1, 2, 24)]
+)
 @pytest.mark.parametrize("width", [1, 48])
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_convolution_is_the_product(slow_mkl, shape, width, bias):
